@@ -1,0 +1,98 @@
+//! A payment provider as they are: slow at times, failing at times, before or after the charge.
+//!
+//! It knows nothing of the store. Its log is the only truth about what was charged.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use crate::payment::Payment;
+use crate::random::Random;
+
+/// Answers that come within a client's patience.
+const USUAL_US: std::ops::Range<u64> = 100..1_500;
+/// Answers for which a client does not wait.
+const SLOW_US: std::ops::Range<u64> = 30_000..90_000;
+const SLOW_PERCENT: u64 = 2;
+const REFUSED_PERCENT: u64 = 6;
+const ANSWER_LOST_PERCENT: u64 = 3;
+
+/// One line of the charge log: money has moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Charge {
+    pub(crate) payment: Payment,
+    /// Another one for every charge, so that a second charge could not pass for the first.
+    pub(crate) receipt: String,
+}
+
+/// What a caller learns when a charge does not answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Nothing was charged: the provider said so.
+    Refused,
+    /// The connection broke: charged or not, the caller cannot know.
+    AnswerLost,
+    /// The log could not be written: a fault of this demonstration, not a part of it.
+    Log(io::Error),
+}
+
+/// The flaky charge routine.
+#[derive(Debug)]
+pub(crate) struct Provider {
+    log: File,
+}
+
+impl Provider {
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        let log = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(log_path(dir))?;
+        Ok(Provider { log })
+    }
+
+    /// Charges, or fails, or does both. Returns the receipt.
+    pub(crate) fn charge(&self, payment: Payment, random: &mut Random) -> Result<String, Failure> {
+        let slow = random.chance(SLOW_PERCENT);
+        thread::sleep(random.micros(if slow { SLOW_US } else { USUAL_US }));
+        if random.chance(REFUSED_PERCENT) {
+            return Err(Failure::Refused);
+        }
+        let receipt = format!("receipt-{:016x}", random.next_u64());
+        self.append(payment, &receipt).map_err(Failure::Log)?;
+        thread::sleep(random.micros(USUAL_US));
+        if random.chance(ANSWER_LOST_PERCENT) {
+            return Err(Failure::AnswerLost);
+        }
+        Ok(receipt)
+    }
+
+    /// This is the charge. One write in append mode, so that it is in the log whole or not at all,
+    /// whenever the process is killed.
+    fn append(&self, payment: Payment, receipt: &str) -> io::Result<()> {
+        let line = format!("{payment} {} {receipt}\n", payment.cents());
+        (&self.log).write_all(line.as_bytes())?;
+        self.log.sync_data()
+    }
+}
+
+pub(crate) fn log_path(dir: &Path) -> PathBuf {
+    dir.join("charges.log")
+}
+
+/// Every charge made so far, in order.
+pub(crate) fn read_log(path: &Path) -> io::Result<Vec<Charge>> {
+    fs::read_to_string(path)?
+        .lines()
+        .map(|line| parse(line).ok_or_else(|| io::Error::other(format!("not a charge: {line:?}"))))
+        .collect()
+}
+
+fn parse(line: &str) -> Option<Charge> {
+    let mut words = line.split(' ');
+    let payment: Payment = words.next()?.parse().ok()?;
+    let cents: u32 = words.next()?.parse().ok()?;
+    let receipt = words.next()?.to_owned();
+    (cents == payment.cents()).then_some(Charge { payment, receipt })
+}

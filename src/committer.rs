@@ -1,0 +1,307 @@
+//! The thread that groups commits, and the queue in front of it.
+//!
+//! Whoever holds the queue's `leading` mark takes all that waits and commits it as one batch;
+//! meanwhile the next batch gathers. A caller that finds nobody leading and nothing waiting leads
+//! by itself, which saves it two thread switches; what gathered meanwhile goes to the thread.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::engine::holders::Holding;
+use crate::engine::{Answer, Engine, Request};
+use crate::error::{Error, Result};
+use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, ThreadBuilder};
+use crate::time::Deadline;
+use crate::transition::{Command, Reply};
+
+/// Starts the thread that commits what waits in `queue`, until the queue is closed and empty.
+pub(crate) fn start(engine: Arc<Engine>, queue: Arc<Queue>) -> Result<JoinHandle<()>> {
+    let thread = ThreadBuilder::new().name("firstclaim-commit".to_owned());
+    Ok(thread.spawn(move || queue.run(&engine))?)
+}
+
+/// What a command counts against the limit on bytes, besides its own.
+const COMMAND_BYTES: usize = 256;
+
+/// Commands waiting to be committed.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    /// Something waits and nobody leads, or the queue is closing.
+    work: Condvar,
+    /// There is room again, or the queue is closing.
+    room: Condvar,
+    max_commands: usize,
+    max_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Arc<Pending>>,
+    waiting_bytes: usize,
+    /// Leases whose callers had stopped waiting: to be released.
+    undelivered: Vec<Undelivered>,
+    /// Someone is committing.
+    leading: bool,
+    closing: bool,
+}
+
+#[derive(Debug)]
+struct Undelivered {
+    request: Request,
+    /// Until the release is durable the key stays held: nobody ran anything under this lease.
+    /// Should the release fail, the holder is gone.
+    _holding: Holding,
+}
+
+/// A command on its way, and the slot for its answer.
+#[derive(Debug)]
+struct Pending {
+    request: Request,
+    bytes: usize,
+    slot: Mutex<Slot>,
+    answered: Condvar,
+}
+
+#[derive(Debug)]
+enum Slot {
+    /// In the queue; the caller may still withdraw it.
+    Queued,
+    /// Being committed.
+    Taken,
+    /// Committed or refused; the caller has not seen it yet.
+    Answered(Result<Answer>),
+    /// The caller has its answer, has withdrawn, or waits no longer.
+    Left,
+    /// There never was a caller who waits.
+    Sent,
+}
+
+impl Queue {
+    pub(crate) fn new(max_commands: usize, max_bytes: usize) -> Self {
+        Queue {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            room: Condvar::new(),
+            max_commands,
+            max_bytes,
+        }
+    }
+
+    /// Commits one command and waits for the answer.
+    ///
+    /// # Errors
+    /// The command's own; `Overloaded` if it was still waiting at the deadline, and is withdrawn;
+    /// `Indeterminate` if its commit had begun; `Closed`.
+    pub(crate) fn call(
+        &self,
+        engine: &Engine,
+        request: Request,
+        deadline: Deadline,
+    ) -> Result<Answer> {
+        let pending = Pending::new(request, Slot::Queued);
+        if self.enqueue(&pending, deadline)? {
+            self.lead(engine);
+        }
+        pending.wait(deadline)
+    }
+
+    /// Queues a command whose answer nobody waits for; false if there is no room or the queue is
+    /// closing.
+    pub(crate) fn send(&self, request: Request) -> bool {
+        let mut state = self.state.lock();
+        let pending = Pending::new(request, Slot::Sent);
+        if state.closing || !self.has_room(&state, pending.bytes) {
+            return false;
+        }
+        state.push(pending);
+        self.work.notify_one();
+        true
+    }
+
+    /// Refuses new commands from here on; those that wait are still carried out.
+    pub(crate) fn close(&self) {
+        self.state.lock().closing = true;
+        self.work.notify_all();
+        self.room.notify_all();
+    }
+
+    /// How many commands wait.
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+
+    /// The committer thread: leads whenever something waits and nobody else does, until the queue
+    /// is closed and empty.
+    fn run(&self, engine: &Engine) {
+        loop {
+            {
+                let mut state = self.state.lock();
+                while state.leading || (state.is_empty() && !state.closing) {
+                    self.work.wait(&mut state);
+                }
+                if state.is_empty() {
+                    return;
+                }
+                state.leading = true;
+            }
+            self.lead(engine);
+        }
+    }
+
+    /// Puts a command into the queue, waiting for room. True if the caller is to lead: it was
+    /// alone.
+    fn enqueue(&self, pending: &Arc<Pending>, deadline: Deadline) -> Result<bool> {
+        let mut state = self.state.lock();
+        while !state.closing && !self.has_room(&state, pending.bytes) {
+            if deadline.has_passed() {
+                return Err(Error::Overloaded);
+            }
+            self.room.wait_for(&mut state, deadline.left());
+        }
+        if state.closing {
+            return Err(Error::Closed);
+        }
+        let alone = !state.leading && state.is_empty();
+        state.push(pending.clone());
+        state.leading |= alone;
+        Ok(alone)
+    }
+
+    fn has_room(&self, state: &State, bytes: usize) -> bool {
+        state.waiting.len() < self.max_commands && state.waiting_bytes + bytes <= self.max_bytes
+    }
+
+    /// Commits what waits; the caller has set `leading`.
+    fn lead(&self, engine: &Engine) {
+        // While this waits for a checkpoint, commands can still be withdrawn.
+        engine.make_room();
+        let (batch, undelivered) = self.state.lock().take();
+        self.room.notify_all();
+        let mut taken: Vec<Arc<Pending>> = batch.into_iter().filter(|p| p.take()).collect();
+        let requests: Vec<Request> = {
+            let releases = undelivered.iter().map(|u| u.request.clone());
+            releases
+                .chain(taken.iter().map(|p| p.request.clone()))
+                .collect()
+        };
+        let committed = catch_unwind(AssertUnwindSafe(|| engine.commit(&requests)));
+        let mut answers = committed.unwrap_or_else(|_| {
+            // What was written is unknown, so nothing may be guessed.
+            engine.poison("a commit stopped with a panic");
+            requests.iter().map(|_| Err(Error::Indeterminate)).collect()
+        });
+        let answers = answers.split_off(undelivered.len());
+        drop(undelivered);
+        let left: Vec<Undelivered> = taken
+            .drain(..)
+            .zip(answers)
+            .filter_map(|(pending, answer)| pending.answer(answer))
+            .collect();
+        let mut state = self.state.lock();
+        state.undelivered.extend(left);
+        state.leading = false;
+        self.hand_over(&state);
+    }
+
+    fn hand_over(&self, state: &MutexGuard<'_, State>) {
+        if !state.is_empty() || state.closing {
+            self.work.notify_one();
+        }
+    }
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.undelivered.is_empty()
+    }
+
+    fn push(&mut self, pending: Arc<Pending>) {
+        self.waiting_bytes += pending.bytes;
+        self.waiting.push_back(pending);
+    }
+
+    fn take(&mut self) -> (VecDeque<Arc<Pending>>, Vec<Undelivered>) {
+        self.waiting_bytes = 0;
+        (
+            std::mem::take(&mut self.waiting),
+            std::mem::take(&mut self.undelivered),
+        )
+    }
+}
+
+impl Pending {
+    fn new(request: Request, slot: Slot) -> Arc<Self> {
+        let body = match &request.command {
+            Command::Complete { response, .. } => response.len(),
+            Command::Save { point, .. } => point.len(),
+            _ => 0,
+        };
+        Arc::new(Pending {
+            bytes: COMMAND_BYTES + request.key.as_bytes().len() + body,
+            request,
+            slot: Mutex::new(slot),
+            answered: Condvar::new(),
+        })
+    }
+
+    /// Takes the command to be committed; false if it was withdrawn.
+    fn take(&self) -> bool {
+        let mut slot = self.slot.lock();
+        match *slot {
+            Slot::Queued => {
+                *slot = Slot::Taken;
+                true
+            }
+            Slot::Sent => true,
+            Slot::Left | Slot::Taken | Slot::Answered(_) => false,
+        }
+    }
+
+    /// Gives the answer to the caller. If nobody waits for it and it is a lease, that comes back.
+    fn answer(&self, answer: Result<Answer>) -> Option<Undelivered> {
+        let mut slot = self.slot.lock();
+        if matches!(*slot, Slot::Taken) {
+            *slot = Slot::Answered(answer);
+            self.answered.notify_one();
+            return None;
+        }
+        drop(slot);
+        let answer = answer.ok().filter(|a| a.reply == Reply::Claimed)?;
+        Some(Undelivered {
+            request: Request {
+                key: self.request.key.clone(),
+                command: Command::Release {
+                    fence: answer.record?.fence,
+                },
+            },
+            _holding: answer.holding?,
+        })
+    }
+
+    fn wait(&self, deadline: Deadline) -> Result<Answer> {
+        let mut slot = self.slot.lock();
+        loop {
+            match *slot {
+                Slot::Answered(_) => {
+                    return match std::mem::replace(&mut *slot, Slot::Left) {
+                        Slot::Answered(answer) => answer,
+                        _ => Err(Error::Indeterminate),
+                    };
+                }
+                Slot::Queued if deadline.has_passed() => {
+                    *slot = Slot::Left;
+                    return Err(Error::Overloaded);
+                }
+                Slot::Taken if deadline.has_passed() => {
+                    *slot = Slot::Left;
+                    return Err(Error::Indeterminate);
+                }
+                _ => {
+                    self.answered.wait_for(&mut slot, deadline.left());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The engine: commit, look-up, checkpoint, sweep and recovery, as plain calls. It starts no
+//! thread, so that tests can drive it step by step under a clock they hold.
+
+pub(crate) mod base;
+pub(crate) mod catalog;
+mod commit;
+pub(crate) mod disk;
+mod entropy;
+mod filter;
+mod generation;
+pub(crate) mod holders;
+pub(crate) mod journal;
+mod opening;
+mod overlay;
+mod upkeep;
+
+use std::sync::Arc;
+
+pub use self::commit::{Answer, Request};
+pub use self::upkeep::{Swept, Verified};
+
+use self::catalog::Catalog;
+use self::commit::Writer;
+use self::disk::Disk;
+use self::holders::Holders;
+use self::journal::Spares;
+use self::overlay::{Entry, Found, Overlay, Slot};
+use crate::builder::{Durability, Limits};
+use crate::error::{Error, Result};
+use crate::key::RecordKey;
+use crate::record::{Fence, Holder, Record, State};
+use crate::sync::{AtomicBool, AtomicU64, Bell, Mutex, Ordering};
+use crate::time::{Clock, StoreTime, Timestamp};
+use crate::transition::{Command, Terms, Write, step};
+
+/// A reader that meets a freeze starts over; after this many times it waits for the commit right,
+/// under which there is none.
+const MAX_READ_TRIES: usize = 4;
+/// How many unfinished records are listed under one hold of the overlay.
+const UNFINISHED_PAGE: usize = 1024;
+
+/// What an engine is opened with.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// What "durable" means.
+    pub durability: Durability,
+    /// Its limits.
+    pub limits: Limits,
+    /// The length of a segment.
+    pub journal_bytes: u64,
+    /// The memory the base may use for pages.
+    pub base_cache_bytes: usize,
+    /// Where it reads the time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A store without its threads.
+#[derive(Debug)]
+pub struct Engine {
+    disk: Arc<dyn Disk>,
+    options: EngineOptions,
+    time: StoreTime,
+    overlay: Overlay,
+    holders: Arc<Holders>,
+    catalog: Catalog,
+    /// The commit right. Taken before `checkpointing`, never after it.
+    writer: Mutex<Writer>,
+    /// Held by whoever writes what is frozen into the base.
+    checkpointing: Mutex<()>,
+    spares: Arc<Spares>,
+    /// The highest fence given. Changed under the commit right.
+    fence: AtomicU64,
+    /// A write to the journal failed: nothing more may be written.
+    poisoned: AtomicBool,
+    /// Why it is poisoned.
+    trouble: Mutex<Option<String>>,
+    counters: Counters,
+    /// Rung when there is something for whoever looks after the engine: a frozen overlay to be
+    /// written, or a base to be reopened.
+    bell: Bell,
+    /// The engine is being closed: long readings stop.
+    stopping: AtomicBool,
+}
+
+/// What has happened since the opening.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) frames: AtomicU64,
+    pub(crate) changes: AtomicU64,
+    pub(crate) checkpoints: AtomicU64,
+    pub(crate) base_reads: AtomicU64,
+}
+
+/// A record with whether its holder is alive.
+pub type Seen = (Arc<Record>, Holder);
+
+impl Engine {
+    /// The answer to a claim that needs no write, if it is one: the key is done, or in flight and
+    /// not to be taken over, or the fingerprint does not fit.
+    ///
+    /// # Errors
+    /// As a claim.
+    pub fn try_claim(&self, key: &RecordKey, terms: &Terms) -> Result<Option<Answer>> {
+        let now = self.time.now();
+        let Some(record) = self.find_without_right(key, now)? else {
+            return Ok(None);
+        };
+        let holder = self.holders.status(record.fence, now);
+        let command = Command::Claim(terms.clone());
+        let step = step(Some(&record), holder, &command, now, Fence::from_u64(0))
+            .map_err(commit::refused)?;
+        Ok(match step.write {
+            Write::Keep => Some(Answer {
+                reply: step.reply,
+                record: Some(record),
+                holding: None,
+            }),
+            Write::Put(_) | Write::Delete => None,
+        })
+    }
+
+    /// The record of `key`, unless it has expired.
+    ///
+    /// # Errors
+    /// `Corrupt`, or an I/O error of the base.
+    pub fn peek(&self, key: &RecordKey) -> Result<Option<Seen>> {
+        let now = self.time.now();
+        let record = self.find_without_right(key, now)?;
+        Ok(record.and_then(|record| self.seen(record, now)))
+    }
+
+    /// Every unfinished record whose encoded name begins with `prefix`.
+    ///
+    /// # Errors
+    /// `Corrupt` if one of them is damaged.
+    pub fn unfinished(&self, prefix: &[u8]) -> Result<Vec<(RecordKey, Seen)>> {
+        let now = self.time.now();
+        let mut all = Vec::new();
+        self.for_each_unfinished(prefix, |page| {
+            for (key, slot) in page {
+                match slot {
+                    Slot::Record(record) => {
+                        all.extend(self.seen(record, now).map(|seen| (key, seen)));
+                    }
+                    Slot::Damaged => return Err(damaged(&key)),
+                }
+            }
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// The end of the lease with this fence, if it is the current one of `key`. No I/O: records in
+    /// flight are all in memory.
+    pub(crate) fn lease_end(&self, key: &RecordKey, fence: Fence) -> Option<Timestamp> {
+        match self.overlay.find(key) {
+            Found::Entry(Some(record)) if record.fence == fence => match record.state {
+                State::InFlight { ends_at } => Some(ends_at),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The time now.
+    #[cfg(feature = "internals")]
+    pub fn now(&self) -> Timestamp {
+        self.time.now()
+    }
+
+    /// Whether nothing more may be written until the store is reopened.
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::SeqCst)
+    }
+
+    /// From here on nothing more is written; the first cause is kept to be shown.
+    pub(crate) fn poison(&self, cause: impl Into<String>) {
+        self.trouble.lock().get_or_insert(cause.into());
+        self.poisoned.store(true, Ordering::SeqCst);
+    }
+
+    /// Why nothing more can be written.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.options.limits
+    }
+
+    pub(crate) fn holders(&self) -> &Arc<Holders> {
+        &self.holders
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Records and tombstones in memory; unfinished records and their bytes.
+    pub(crate) fn memory_sizes(&self) -> (usize, (usize, usize)) {
+        (self.overlay.entries(), self.overlay.unfinished_size())
+    }
+
+    fn seen(&self, record: Arc<Record>, now: Timestamp) -> Option<Seen> {
+        let holder = self.holders.status(record.fence, now);
+        (!record.is_expired(holder, now)).then_some((record, holder))
+    }
+
+    fn for_each_unfinished(
+        &self,
+        prefix: &[u8],
+        mut with: impl FnMut(Vec<(RecordKey, Slot)>) -> Result<()>,
+    ) -> Result<()> {
+        let mut after = None;
+        loop {
+            let page = self
+                .overlay
+                .unfinished_page(prefix, after.as_ref(), UNFINISHED_PAGE);
+            let Some((last, _)) = page.last() else {
+                return Ok(());
+            };
+            after = Some(last.clone());
+            with(page)?;
+        }
+    }
+
+    /// Looks a key up without the commit right. A miss counts only if no freeze happened since
+    /// the look-up began: what was active before may by now have changed the base.
+    fn find_without_right(&self, key: &RecordKey, now: Timestamp) -> Result<Entry> {
+        for _ in 0..MAX_READ_TRIES {
+            match self.overlay.find(key) {
+                Found::Entry(entry) => return Ok(entry),
+                Found::Damaged => return Err(damaged(key)),
+                Found::AskBase { freezes } => {
+                    let found = self.find_in_base(key, now);
+                    if self.overlay.freezes() == freezes {
+                        return found;
+                    }
+                }
+            }
+        }
+        let _right = self.writer.lock();
+        self.find(key, now)
+    }
+
+    /// Looks a key up under the commit right.
+    fn find(&self, key: &RecordKey, now: Timestamp) -> Result<Entry> {
+        match self.overlay.find(key) {
+            Found::Entry(entry) => Ok(entry),
+            Found::Damaged => Err(damaged(key)),
+            Found::AskBase { .. } => self.find_in_base(key, now),
+        }
+    }
+
+    fn find_in_base(&self, key: &RecordKey, now: Timestamp) -> Result<Entry> {
+        self.counters.base_reads.fetch_add(1, Ordering::Relaxed);
+        let found = self.catalog.find(key, now).inspect_err(|_| {
+            if self.catalog.is_broken() {
+                self.bell.ring();
+            }
+        });
+        Ok(found?.map(Arc::new))
+    }
+}
+
+fn damaged(key: &RecordKey) -> Error {
+    Error::corrupt(base::BASE_FILE, format!("the unfinished record of {key:?}"))
+}

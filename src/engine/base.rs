@@ -1,0 +1,304 @@
+//! The base's file: tables of bytes with transactions. The only file that names redb.
+//!
+//! Every commit is two-phase with quick repair: a one-phase commit was seen to lose the whole file
+//! after a failed sync and a power cut, and to roll back silently past a damaged page. A failed
+//! commit may have happened; after any I/O error the file must be reopened ([`Base::reopen`]).
+//! Damaged pages can make redb panic; no panic leaves this file.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use redb::{
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
+    Table, TableDefinition, TableError, WriteTransaction,
+};
+
+use super::disk::{Disk, DiskFile};
+use crate::error::{Error, Result};
+use crate::sync::{AtomicBool, Ordering, RwLock};
+
+/// The base's file.
+pub(crate) const BASE_FILE: &str = "base.redb";
+/// Its name until it is complete: creating a redb file is not crash-safe.
+pub(crate) const UNFINISHED_BASE_FILE: &str = "base.new";
+
+type Bytes = &'static [u8];
+
+fn definition(name: &str) -> TableDefinition<'_, Bytes, Bytes> {
+    TableDefinition::new(name)
+}
+
+/// The open file, or none while it is being reopened or could not be.
+#[derive(Debug)]
+pub(crate) struct Base {
+    disk: Arc<dyn Disk>,
+    cache_bytes: usize,
+    database: RwLock<Option<Database>>,
+    /// An I/O error happened: nothing more will succeed until the file is reopened.
+    broken: AtomicBool,
+}
+
+impl Base {
+    /// Makes a base that holds what `fill` puts into it. Until all of it is durable, the file does
+    /// not have its name.
+    pub(crate) fn create(
+        disk: Arc<dyn Disk>,
+        cache_bytes: usize,
+        fill: impl FnOnce(&mut Transaction<'_>) -> Result<()>,
+    ) -> Result<()> {
+        if disk.list()?.iter().any(|name| name == UNFINISHED_BASE_FILE) {
+            disk.remove(UNFINISHED_BASE_FILE)?;
+        }
+        let file = disk.create(UNFINISHED_BASE_FILE)?;
+        let database = open_database(file.clone(), cache_bytes)?;
+        let base = Base {
+            disk: disk.clone(),
+            cache_bytes,
+            database: RwLock::new(Some(database)),
+            broken: AtomicBool::new(false),
+        };
+        base.write(fill)?;
+        drop(base);
+        file.sync()?;
+        disk.rename(UNFINISHED_BASE_FILE, BASE_FILE)?;
+        disk.sync_dir()?;
+        Ok(())
+    }
+
+    /// Opens the base that is there.
+    pub(crate) fn open(disk: Arc<dyn Disk>, cache_bytes: usize) -> Result<Self> {
+        let base = Base {
+            disk,
+            cache_bytes,
+            database: RwLock::new(None),
+            broken: AtomicBool::new(true),
+        };
+        base.reopen()?;
+        Ok(base)
+    }
+
+    /// Whether the file must be reopened before anything more succeeds.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::SeqCst)
+    }
+
+    /// Opens the file anew; the old handle is closed before, so that it writes nothing later.
+    pub(crate) fn reopen(&self) -> Result<()> {
+        let mut database = self.database.write();
+        shut(database.take());
+        let file = self.disk.open(BASE_FILE)?;
+        // redb would make a new database of an empty file.
+        if file.len()? == 0 {
+            return Err(Error::corrupt(BASE_FILE, "the file is empty"));
+        }
+        *database = Some(open_database(file, self.cache_bytes)?);
+        self.broken.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Closes the file, for good: reads and writes fail from here on.
+    pub(crate) fn close(&self) {
+        shut(self.database.write().take());
+    }
+
+    /// Runs `read` on one snapshot.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T>) -> Result<T> {
+        let database = self.database.read();
+        let Some(database) = database.as_ref() else {
+            return Err(io::Error::other("the base is not open").into());
+        };
+        let result = contained(|| {
+            let transaction = database.begin_read().map_err(|e| failed(e.into()))?;
+            read(&Snapshot(transaction))
+        });
+        if matches!(result, Err(Error::Io(_) | Error::NoSpace)) {
+            self.broken.store(true, Ordering::SeqCst);
+        }
+        result
+    }
+
+    /// Runs `write` in one transaction and commits it durably. After an error the transaction may
+    /// or may not have happened.
+    pub(crate) fn write<T>(
+        &self,
+        write: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let database = self.database.read();
+        let Some(database) = database.as_ref() else {
+            return Err(io::Error::other("the base is not open").into());
+        };
+        let result = contained(|| {
+            let mut inner = database.begin_write().map_err(|e| failed(e.into()))?;
+            inner.set_two_phase_commit(true);
+            inner.set_quick_repair(true);
+            let mut transaction = Transaction {
+                inner: &inner,
+                tables: HashMap::new(),
+            };
+            let result = write(&mut transaction)?;
+            drop(transaction);
+            inner.commit().map_err(|e| failed(e.into()))?;
+            Ok(result)
+        });
+        if result.is_err() {
+            self.broken.store(true, Ordering::SeqCst);
+        }
+        result
+    }
+}
+
+impl Drop for Base {
+    fn drop(&mut self) {
+        shut(self.database.get_mut().take());
+    }
+}
+
+/// Closes the file; it is as durable as its last commit, whatever happens here.
+fn shut(database: Option<Database>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
+}
+
+/// Runs `work`, and turns a panic of redb on a damaged page into an error.
+fn contained<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(Error::corrupt(
+            BASE_FILE,
+            "a page is damaged (redb panicked)",
+        ))
+    })
+}
+
+/// The base as it was at one moment.
+pub(crate) struct Snapshot(ReadTransaction);
+
+impl Snapshot {
+    /// The table of that name, if there is one.
+    pub(crate) fn table(&self, name: &str) -> Result<Option<SnapshotTable>> {
+        match self.0.open_table(definition(name)) {
+            Ok(table) => Ok(Some(SnapshotTable(table))),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+}
+
+/// A table as it was at one moment.
+pub(crate) struct SnapshotTable(ReadOnlyTable<Bytes, Bytes>);
+
+impl SnapshotTable {
+    /// What `with` makes of the value under `key`, if there is one.
+    pub(crate) fn find<T>(&self, key: &[u8], with: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
+        let value = self.0.get(key).map_err(|e| failed(e.into()))?;
+        Ok(value.map(|value| with(value.value())))
+    }
+
+    /// Calls `with` for every row, in key order, until it returns an error.
+    pub(crate) fn for_each(&self, mut with: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        for row in self.0.iter().map_err(|e| failed(e.into()))? {
+            let (key, value) = row.map_err(|e| failed(e.into()))?;
+            with(key.value(), value.value())?;
+        }
+        Ok(())
+    }
+}
+
+/// Changes to the base that happen all or not at all.
+pub(crate) struct Transaction<'t> {
+    inner: &'t WriteTransaction,
+    tables: HashMap<String, Table<'t, Bytes, Bytes>>,
+}
+
+impl<'t> Transaction<'t> {
+    /// Sets the value under `key`, and tells whether there was one.
+    pub(crate) fn put(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<bool> {
+        let before = self.table(table)?.insert(key, value);
+        Ok(before.map_err(|e| failed(e.into()))?.is_some())
+    }
+
+    /// Removes the value under `key`, and tells whether there was one.
+    pub(crate) fn remove(&mut self, table: &str, key: &[u8]) -> Result<bool> {
+        let before = self.table(table)?.remove(key);
+        Ok(before.map_err(|e| failed(e.into()))?.is_some())
+    }
+
+    /// Calls `with` for the key of every row.
+    pub(crate) fn for_each_key(&mut self, table: &str, mut with: impl FnMut(&[u8])) -> Result<()> {
+        let rows = self.table(table)?.iter();
+        for row in rows.map_err(|e| failed(e.into()))? {
+            let (key, _) = row.map_err(|e| failed(e.into()))?;
+            with(key.value());
+        }
+        Ok(())
+    }
+
+    /// Removes a whole table.
+    pub(crate) fn drop_table(&mut self, table: &str) -> Result<()> {
+        self.tables.remove(table);
+        let dropped = self.inner.delete_table(definition(table));
+        dropped.map_err(|e| failed(e.into())).map(drop)
+    }
+
+    fn table(&mut self, name: &str) -> Result<&mut Table<'t, Bytes, Bytes>> {
+        match self.tables.entry(name.to_owned()) {
+            Entry::Occupied(table) => Ok(table.into_mut()),
+            Entry::Vacant(place) => {
+                let opened = self.inner.open_table(definition(name));
+                Ok(place.insert(opened.map_err(|e| failed(e.into()))?))
+            }
+        }
+    }
+}
+
+fn open_database(file: Arc<dyn DiskFile>, cache_bytes: usize) -> Result<Database> {
+    contained(|| {
+        Database::builder()
+            .set_cache_size(cache_bytes)
+            .create_with_backend(FileBackend(file))
+            .map_err(|e| failed(e.into()))
+    })
+}
+
+/// What redb's errors mean here.
+fn failed(error: redb::Error) -> Error {
+    match error {
+        redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Error::corrupt(BASE_FILE, error.to_string())
+        }
+        redb::Error::Io(error) => error.into(),
+        redb::Error::Corrupted(what) => Error::corrupt(BASE_FILE, what),
+        redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::UpgradeRequired(_)
+        | redb::Error::RepairAborted => Error::corrupt(BASE_FILE, error.to_string()),
+        other => io::Error::other(other).into(),
+    }
+}
+
+/// A file of the disk as redb wants it.
+#[derive(Debug)]
+struct FileBackend(Arc<dyn DiskFile>);
+
+impl StorageBackend for FileBackend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, data)
+    }
+}

@@ -1,0 +1,280 @@
+//! The base as the store uses it: unfinished records, generations of done ones, and what is known
+//! about both.
+//!
+//! A key has at most one row in all tables: whatever a checkpoint writes removes the other copies
+//! in the same transaction.
+
+mod checkpoint;
+mod ledger;
+mod sweep;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub(crate) use self::checkpoint::Applied;
+pub(crate) use self::ledger::StoreRow;
+use self::ledger::{FILTERS, Ledger, UNFINISHED};
+use super::base::{BASE_FILE, Base, Snapshot, SnapshotTable};
+use super::disk::Disk;
+use super::filter::Filter;
+use super::generation::{Generation, GenerationRow, Tally};
+use super::overlay::Slot;
+use crate::codec::{checksum, decode_record, open_bytes};
+use crate::error::{Error, Result};
+use crate::key::RecordKey;
+use crate::record::Record;
+use crate::sync::{AtomicBool, Mutex, Ordering, RwLock};
+use crate::time::Timestamp;
+
+/// The generations in use, oldest first.
+type List = Arc<Vec<Arc<Generation>>>;
+
+/// The base, and in memory what readers need to ask it.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    base: Base,
+    hash_seed: u64,
+    /// Published after the base commit that changed it, and before the overlay drops what that
+    /// commit took. Readers take it before their snapshot of the base.
+    list: RwLock<List>,
+    /// The base's own account of itself. Whoever has it has the right to write the base.
+    ledger: Mutex<Ledger>,
+    /// A row of `unfinished` is lost or unreadable: a miss means nothing.
+    unfinished_damaged: AtomicBool,
+    /// Something in `list` was not read through yet since it was loaded.
+    unverified: AtomicBool,
+}
+
+impl Catalog {
+    /// Makes the base of a new store.
+    pub(crate) fn create(disk: &Arc<dyn Disk>, cache_bytes: usize, store: StoreRow) -> Result<()> {
+        Base::create(disk.clone(), cache_bytes, |transaction| {
+            Ledger::new(store).write_all(transaction)
+        })
+    }
+
+    /// Opens the base that is there.
+    pub(crate) fn open(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<Self> {
+        let base = Base::open(disk.clone(), cache_bytes)?;
+        let (ledger, list) = base.read(|snapshot| {
+            let ledger = Ledger::read(snapshot)?;
+            let list = load_generations(snapshot, &ledger, &[])?;
+            Ok((ledger, list))
+        })?;
+        Ok(Catalog {
+            base,
+            hash_seed: ledger.store.hash_seed,
+            list: RwLock::new(Arc::new(list)),
+            ledger: Mutex::new(ledger),
+            unfinished_damaged: AtomicBool::new(false),
+            unverified: AtomicBool::new(true),
+        })
+    }
+
+    /// What the base says of the store as a whole.
+    pub(crate) fn store(&self) -> StoreRow {
+        self.ledger.lock().store
+    }
+
+    /// Reads all unfinished records.
+    pub(crate) fn load_unfinished(&self) -> Result<BTreeMap<RecordKey, Slot>> {
+        let mut slots = BTreeMap::new();
+        let mut tally = Tally::default();
+        let mut damaged = false;
+        let expected = self.ledger.lock().unfinished;
+        let scanned = self.base.read(|snapshot| {
+            let Some(table) = snapshot.table(UNFINISHED)? else {
+                return Ok(());
+            };
+            table.for_each(|name, bytes| {
+                tally.add(checksum(self.hash_seed, name));
+                match (RecordKey::from_bytes(name), decode_record(name, bytes)) {
+                    (Some(key), Ok(record)) => slots.insert(key, Slot::Record(Arc::new(record))),
+                    (Some(key), Err(_)) => slots.insert(key, Slot::Damaged),
+                    (None, _) => {
+                        damaged = true;
+                        None
+                    }
+                };
+                Ok(())
+            })
+        });
+        match scanned {
+            Err(Error::Corrupt { .. }) => damaged = true,
+            other => other?,
+        }
+        self.unfinished_damaged
+            .store(damaged || tally != expected, Ordering::SeqCst);
+        Ok(slots)
+    }
+
+    /// The unexpired done record of `key`. Unfinished ones are all in memory, so the caller has
+    /// looked there.
+    ///
+    /// # Errors
+    /// `Corrupt` if its row is damaged, or if there is none where rows are known to be lost; an
+    /// I/O error of the base.
+    pub(crate) fn find(&self, key: &RecordKey, now: Timestamp) -> Result<Option<Record>> {
+        let hash = self.hash(key);
+        let list = self.list.read().clone();
+        let mut candidates = list.iter().filter(|g| g.may_contain(hash)).peekable();
+        let mut best: Option<Record> = None;
+        if candidates.peek().is_some() {
+            best = self.base.read(|snapshot| {
+                let mut best = None;
+                for generation in candidates {
+                    keep_newer(&mut best, look_up(snapshot, generation, key, now)?);
+                }
+                Ok(best)
+            })?;
+        }
+        if best.is_none() && self.may_have_lost(&list, hash, now) {
+            return Err(Error::corrupt(
+                BASE_FILE,
+                format!("rows are lost, {key:?} may have been among them"),
+            ));
+        }
+        Ok(best)
+    }
+
+    /// Whether the base must be reopened.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.base.is_broken() || self.ledger.lock().is_stale
+    }
+
+    /// Reopens the base if an error made that necessary, and reads its account of itself anew: a
+    /// failed commit may have happened.
+    pub(crate) fn heal(&self) -> Result<()> {
+        let mut ledger = self.ledger.lock();
+        self.heal_with(&mut ledger)
+    }
+
+    fn heal_with(&self, ledger: &mut Ledger) -> Result<()> {
+        if !self.base.is_broken() && !ledger.is_stale {
+            return Ok(());
+        }
+        ledger.is_stale = true;
+        self.base.reopen()?;
+        let known = self.list.read().clone();
+        let (read, list) = self.base.read(|snapshot| {
+            let read = Ledger::read(snapshot)?;
+            let list = load_generations(snapshot, &read, &known)?;
+            Ok((read, list))
+        })?;
+        *ledger = read;
+        *self.list.write() = Arc::new(list);
+        self.unverified.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Closes the base's file, for good.
+    pub(crate) fn close(&self) {
+        self.base.close();
+    }
+
+    /// Whether something has not been read through since it was loaded.
+    pub(crate) fn is_unverified(&self) -> bool {
+        self.unverified.load(Ordering::SeqCst)
+    }
+
+    /// How many generations there are, and the rows and filter bytes of all.
+    pub(crate) fn sizes(&self) -> (usize, u64, usize) {
+        let list = self.list.read().clone();
+        let rows = list.iter().map(|g| g.rows()).sum();
+        let filter_bytes = list.iter().map(|g| g.filter.len_bytes()).sum();
+        (list.len(), rows, filter_bytes)
+    }
+
+    fn hash(&self, key: &RecordKey) -> u64 {
+        checksum(self.hash_seed, key.as_bytes())
+    }
+
+    fn may_have_lost(&self, list: &[Arc<Generation>], hash: u64, now: Timestamp) -> bool {
+        let lost_in = |g: &Arc<Generation>| g.is_damaged() && g.may_contain(hash);
+        let live = |g: &&Arc<Generation>| now < g.id.end();
+        self.unfinished_damaged.load(Ordering::SeqCst) || list.iter().filter(live).any(lost_in)
+    }
+}
+
+/// The record of `key` in one generation, unless it has expired.
+fn look_up(
+    snapshot: &Snapshot,
+    generation: &Generation,
+    key: &RecordKey,
+    now: Timestamp,
+) -> Result<Option<Record>> {
+    let Some(table) = open_table(snapshot, generation, now)? else {
+        return Ok(None);
+    };
+    let name = key.as_bytes();
+    match table.find(name, |bytes| decode_record(name, bytes))? {
+        None => Ok(None),
+        Some(Ok(record)) => Ok(Some(record).filter(|record| now < record.expires_at)),
+        Some(Err(damage)) => Err(Error::corrupt(
+            format!("{} of {BASE_FILE}", generation.table),
+            format!("the record of {key:?}: {damage}"),
+        )),
+    }
+}
+
+/// A generation's table; none if it was swept meanwhile.
+fn open_table(
+    snapshot: &Snapshot,
+    generation: &Generation,
+    now: Timestamp,
+) -> Result<Option<SnapshotTable>> {
+    match snapshot.table(&generation.table)? {
+        None if now < generation.id.end() => Err(Error::corrupt(
+            BASE_FILE,
+            format!("table {} is missing", generation.table),
+        )),
+        table => Ok(table),
+    }
+}
+
+/// The copy with the highest fence counts.
+fn keep_newer(best: &mut Option<Record>, other: Option<Record>) {
+    if let Some(record) = other
+        && best.as_ref().is_none_or(|best| best.fence < record.fence)
+    {
+        *best = Some(record);
+    }
+}
+
+/// The generations that the ledger lists; those already known keep their filters.
+fn load_generations(
+    snapshot: &Snapshot,
+    ledger: &Ledger,
+    known: &[Arc<Generation>],
+) -> Result<Vec<Arc<Generation>>> {
+    let filters = snapshot.table(FILTERS)?;
+    let mut list = Vec::with_capacity(ledger.generations.len());
+    for row in ledger.generations.values() {
+        let before = known.iter().find(|g| g.id == row.id);
+        list.push(match before {
+            Some(generation) => {
+                generation.set_rows(row.tally.rows);
+                generation.clone()
+            }
+            None => Arc::new(load_generation(filters.as_ref(), row)?),
+        });
+    }
+    Ok(list)
+}
+
+/// A generation with its stored filter if there is a whole one, else with an empty one that is not
+/// ready: then it may hold any key.
+fn load_generation(filters: Option<&SnapshotTable>, row: &GenerationRow) -> Result<Generation> {
+    let key = row.id.key();
+    let stored = match filters {
+        Some(table) if row.closed => table.find(&key, |bytes| {
+            Filter::from_bytes(open_bytes(&key, bytes).ok()?)
+        })?,
+        _ => None,
+    };
+    Ok(match stored.flatten() {
+        Some(filter) => Generation::new(row, filter, true),
+        None => Generation::new(row, Filter::for_keys(row.capacity_rows), false),
+    })
+}

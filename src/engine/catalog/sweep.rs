@@ -1,0 +1,36 @@
+//! Dropping generations whose records have all expired.
+
+use std::sync::Arc;
+
+use super::Catalog;
+use super::ledger::Ledger;
+use crate::error::Result;
+use crate::time::Timestamp;
+
+impl Catalog {
+    /// Drops one generation that is over at `now`, in one transaction, and gives its number of
+    /// rows; none if there is none.
+    pub(crate) fn drop_one_expired(&self, now: Timestamp) -> Result<Option<u64>> {
+        let mut ledger = self.ledger.lock();
+        self.heal_with(&mut ledger)?;
+        let over = ledger.generations.values().find(|row| row.id.end() <= now);
+        let Some(row) = over.copied() else {
+            return Ok(None);
+        };
+        let mut staged = ledger.clone();
+        staged.generations.remove(&row.id);
+        // What justified the removal must hold after a reopening too.
+        staged.store.time_us = staged.store.time_us.max(now.as_micros());
+        ledger.is_stale = true;
+        self.base.write(|transaction| {
+            transaction.drop_table(&row.id.table())?;
+            Ledger::remove_generation(transaction, row.id)?;
+            staged.write_store(transaction)
+        })?;
+        *ledger = staged;
+        let mut list = self.list.write();
+        let left = list.iter().filter(|g| g.id != row.id).cloned();
+        *list = Arc::new(left.collect());
+        Ok(Some(row.tally.rows))
+    }
+}

@@ -1,0 +1,153 @@
+//! Reading the whole base through.
+
+use std::sync::Arc;
+
+use super::ledger::{Ledger, UNFINISHED};
+use super::{Catalog, open_table};
+use crate::codec::{checksum, decode_record};
+use crate::engine::base::{BASE_FILE, SnapshotTable};
+use crate::engine::generation::{Generation, Tally};
+use crate::error::{Error, Result};
+use crate::sync::{AtomicBool, Ordering};
+use crate::time::Timestamp;
+
+/// What a verification has read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Verification {
+    pub(crate) records: u64,
+    pub(crate) tables: u64,
+    /// How many records are damaged, and how many tables have lost some.
+    pub(crate) damaged: u64,
+    /// The first damage found.
+    pub(crate) first_damage: Option<String>,
+}
+
+impl Catalog {
+    /// Reads every record of the base, checks it, finds it by its key, and compares each table's
+    /// rows with what was counted when they were written. Marks the tables that have lost rows,
+    /// and completes the filters that were not ready.
+    ///
+    /// # Errors
+    /// An I/O error of the base; `Closed` once `stop` is set. Damage is no error here: it is in the answer.
+    pub(crate) fn verify(&self, now: Timestamp, stop: &AtomicBool) -> Result<Verification> {
+        let mut found = Verification::default();
+        self.unverified.store(false, Ordering::SeqCst);
+        self.verify_unfinished(&mut found)
+            .and_then(|()| {
+                let list = self.list.read().clone();
+                let mut each = list.iter();
+                each.try_for_each(|generation| {
+                    if stop.load(Ordering::SeqCst) {
+                        return Err(Error::Closed);
+                    }
+                    self.verify_generation(generation, now, &mut found)
+                })
+            })
+            .inspect_err(|_| self.unverified.store(true, Ordering::SeqCst))?;
+        Ok(found)
+    }
+
+    fn verify_unfinished(&self, found: &mut Verification) -> Result<()> {
+        let read = self.base.read(|snapshot| {
+            let expected = Ledger::read(snapshot)?.unfinished;
+            let read = match snapshot.table(UNFINISHED)? {
+                Some(table) => self.read_through(&table, UNFINISHED, found, |_| ())?,
+                None => Tally::default(),
+            };
+            Ok(read == expected)
+        });
+        let whole = damage_as_false(read)?;
+        self.unfinished_damaged.store(!whole, Ordering::SeqCst);
+        found.note_table(UNFINISHED, whole);
+        Ok(())
+    }
+
+    fn verify_generation(
+        &self,
+        generation: &Arc<Generation>,
+        now: Timestamp,
+        found: &mut Verification,
+    ) -> Result<()> {
+        let complete_filter = !generation.filter_is_ready();
+        let read = self.base.read(|snapshot| {
+            let Some(table) = open_table(snapshot, generation, now)? else {
+                return Ok(true);
+            };
+            let ledger = Ledger::read(snapshot)?;
+            let Some(row) = ledger.generations.get(&generation.id) else {
+                return Ok(true);
+            };
+            let read = self.read_through(&table, &generation.table, found, |hash| {
+                if complete_filter {
+                    generation.filter.insert(hash);
+                }
+            })?;
+            Ok(read == row.tally)
+        });
+        let whole = damage_as_false(read)?;
+        generation.set_damaged(!whole);
+        if whole && complete_filter {
+            generation.set_filter_ready();
+        }
+        found.note_table(&generation.table, whole);
+        Ok(())
+    }
+
+    /// Reads a table through: checks every record, and that its key leads to it.
+    fn read_through(
+        &self,
+        table: &SnapshotTable,
+        name: &str,
+        found: &mut Verification,
+        mut with_hash: impl FnMut(u64),
+    ) -> Result<Tally> {
+        let mut tally = Tally::default();
+        table.for_each(|key, bytes| {
+            let hash = checksum(self.hash_seed, key);
+            // A row that its key does not lead to is as good as lost.
+            if table.find(key, |again| again == bytes)? == Some(true) {
+                tally.add(hash);
+            }
+            with_hash(hash);
+            found.records += 1;
+            if let Err(damage) = decode_record(key, bytes) {
+                found.note_damage(format!("{name}, key {}: {damage}", key.escape_ascii()));
+            }
+            Ok(())
+        })?;
+        Ok(tally)
+    }
+}
+
+impl Verification {
+    /// The verification as a result: damage becomes `Corrupt`.
+    pub(crate) fn into_result(self) -> Result<Self> {
+        match &self.first_damage {
+            None => Ok(self),
+            Some(what) => Err(Error::corrupt(
+                BASE_FILE,
+                format!("{} damages, the first: {what}", self.damaged),
+            )),
+        }
+    }
+
+    fn note_table(&mut self, name: &str, whole: bool) {
+        self.tables += 1;
+        if !whole {
+            self.note_damage(format!("{name}: rows are lost or unreadable"));
+        }
+    }
+
+    fn note_damage(&mut self, what: String) {
+        self.damaged += 1;
+        self.first_damage.get_or_insert(what);
+    }
+}
+
+/// A table that cannot be read through because of damage is not whole.
+fn damage_as_false(read: Result<bool>) -> Result<bool> {
+    match read {
+        Err(Error::Corrupt { .. }) => Ok(false),
+        other => other,
+    }
+}

@@ -1,0 +1,155 @@
+//! Who holds a lease now.
+//!
+//! Fences are unique within a store, so a fence alone names a lease. The table lives in memory
+//! only: a store is opened by one process at a time, so every holder of an earlier run is gone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::record::{Fence, Holder};
+use crate::sync::Mutex;
+use crate::time::Timestamp;
+
+/// The leases whose holders count as alive.
+#[derive(Debug, Default)]
+pub(crate) struct Holders(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    holds: HashMap<Fence, Hold>,
+    /// How many of `holds` are guards.
+    guards: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Hold {
+    /// The guard is out.
+    Guard,
+    /// The guard was dropped after a `complete` that failed: the operation did run, so the key
+    /// stays held until then.
+    Until(Timestamp),
+}
+
+impl Holders {
+    /// Whether the holder of `fence` is alive at `now`.
+    pub(crate) fn status(&self, fence: Fence, now: Timestamp) -> Holder {
+        match self.0.lock().holds.get(&fence) {
+            Some(Hold::Guard) => Holder::Alive,
+            Some(Hold::Until(end)) if now < *end => Holder::Alive,
+            _ => Holder::Gone,
+        }
+    }
+
+    /// How many guards are out.
+    pub(crate) fn guards(&self) -> usize {
+        self.0.lock().guards
+    }
+
+    /// Registers the holder of a new lease. Must come before the record is published: a reader
+    /// that sees the record first would take the holder for gone.
+    pub(crate) fn register(self: &Arc<Self>, fence: Fence) -> Holding {
+        let mut table = self.0.lock();
+        table.holds.insert(fence, Hold::Guard);
+        table.guards += 1;
+        Holding {
+            holders: self.clone(),
+            fence,
+            keep_until: None,
+        }
+    }
+
+    /// Forgets a holder whose lease was completed or released, its guard out or not.
+    pub(crate) fn end(&self, fence: Fence) {
+        self.0.lock().replace(fence, None);
+    }
+
+    /// Forgets those that were to be held until a time that has come.
+    pub(crate) fn forget_over(&self, now: Timestamp) {
+        let mut table = self.0.lock();
+        table
+            .holds
+            .retain(|_, hold| !matches!(hold, Hold::Until(end) if *end <= now));
+    }
+}
+
+impl Table {
+    /// Changes what is known of `fence`, if anything is.
+    fn replace(&mut self, fence: Fence, with: Option<Hold>) {
+        let Some(before) = self.holds.remove(&fence) else {
+            return;
+        };
+        if matches!(before, Hold::Guard) {
+            self.guards -= 1;
+        }
+        if let Some(hold) = with {
+            self.holds.insert(fence, hold);
+        }
+    }
+}
+
+/// A registered holder: dropping it makes the holder gone, and touches no other fence.
+#[derive(Debug)]
+pub struct Holding {
+    holders: Arc<Holders>,
+    fence: Fence,
+    keep_until: Option<Timestamp>,
+}
+
+impl Holding {
+    /// Ends the guard as dropping it does, but keeps the key held until `end`.
+    pub(crate) fn keep_until(mut self, end: Timestamp) {
+        self.keep_until = Some(end);
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        let hold = self.keep_until.map(Hold::Until);
+        self.holders.0.lock().replace(self.fence, hold);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_000);
+
+    #[test]
+    fn a_dropped_holding_is_gone_and_others_stay() {
+        let holders = Arc::new(Holders::default());
+        let (old, new) = (Fence::from_u64(1), Fence::from_u64(2));
+        let late = holders.register(old);
+        let _current = holders.register(new);
+        drop(late);
+        assert_eq!(holders.status(old, NOW), Holder::Gone);
+        assert_eq!(holders.status(new, NOW), Holder::Alive);
+        assert_eq!(holders.guards(), 1);
+    }
+
+    #[test]
+    fn an_ended_lease_is_not_counted_and_its_drop_changes_nothing() {
+        let holders = Arc::new(Holders::default());
+        let holding = holders.register(Fence::from_u64(1));
+        holders.end(Fence::from_u64(1));
+        assert_eq!(holders.guards(), 0);
+        drop(holding);
+        assert_eq!(holders.guards(), 0);
+    }
+
+    #[test]
+    fn a_kept_hold_ends_with_its_time() {
+        let holders = Arc::new(Holders::default());
+        let fence = Fence::from_u64(1);
+        let end = NOW.after(Duration::from_secs(1));
+        holders.register(fence).keep_until(end);
+        assert_eq!(holders.guards(), 0);
+        assert_eq!(holders.status(fence, NOW), Holder::Alive);
+        holders.forget_over(NOW);
+        assert_eq!(holders.status(fence, NOW), Holder::Alive);
+        assert_eq!(holders.status(fence, end), Holder::Gone);
+        holders.forget_over(end);
+        assert!(holders.0.lock().holds.is_empty());
+    }
+}

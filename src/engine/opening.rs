@@ -1,0 +1,175 @@
+//! Opening a store: making a new one, or recovering what an earlier run left.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::base::{BASE_FILE, UNFINISHED_BASE_FILE};
+use super::catalog::{Applied, Catalog, StoreRow};
+use super::commit::Writer;
+use super::disk::Disk;
+use super::entropy::fresh_u64;
+use super::holders::Holders;
+use super::journal::frame::FrameBuilder;
+use super::journal::recovery::{Origin, Recovered, recover};
+use super::journal::segment::{SPARE_FILE, can_be_recycled, number_of};
+use super::journal::{Journal, JournalTerms, Spares};
+use super::overlay::{Entry, Overlay};
+use super::{Counters, Engine, EngineOptions};
+use crate::error::{Error, Result};
+use crate::key::RecordKey;
+use crate::record::Fence;
+use crate::sync::{AtomicBool, AtomicU64, Bell, Mutex};
+use crate::time::{StoreTime, Timestamp};
+
+impl Engine {
+    /// Opens the store on `disk`, making it if the disk is empty. The caller has the directory to
+    /// itself.
+    ///
+    /// Nothing is answered before all that the journal held is in the base and older segments are
+    /// void, so that an outcome, once shown, cannot be unsaid by a later stop.
+    ///
+    /// # Errors
+    /// `Corrupt` if bytes are damaged or missing, `Format` if the store is of a newer format,
+    /// `NoSpace` or `Io` if the disk says so.
+    pub fn open(disk: Arc<dyn Disk>, options: EngineOptions) -> Result<Self> {
+        let names = disk.list()?;
+        let segments: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
+        if !names.iter().any(|name| name == BASE_FILE) {
+            if !segments.is_empty() {
+                return Err(Error::corrupt(
+                    BASE_FILE,
+                    "the file is missing, but the journal is there",
+                ));
+            }
+            Catalog::create(&disk, options.base_cache_bytes, new_store())?;
+        }
+        if names.iter().any(|name| name == UNFINISHED_BASE_FILE) {
+            // Left by an opening that was cut short, and made anew above or not needed.
+            let _ = disk.remove(UNFINISHED_BASE_FILE);
+        }
+        let catalog = Catalog::open(&disk, options.base_cache_bytes)?;
+        let before = catalog.store();
+        let mut recovered = read_journal(&*disk, &before)?;
+        let overlay = Overlay::over(catalog.load_unfinished()?);
+
+        let now = Timestamp::from(options.clock.now());
+        let floor = Timestamp::from_micros(before.time_us).max(recovered.time);
+        let time = StoreTime::starting_at(options.clock.clone(), floor);
+        // Above every fence given before, and above the clock, so that a store made anew in the
+        // place of a lost one does not give the lost one's fences again.
+        let fence = before
+            .fence
+            .max(recovered.fence.as_u64())
+            .max(now.as_micros());
+
+        let spares = Arc::new(Spares::default());
+        // What the chain does not need is void: it can be used for the new run's first segment.
+        let chain = (before.first_segment, recovered.last_segment);
+        let is_void = |number: Option<u64>| match (number, chain) {
+            (Some(number), (Some(first), Some(last))) => !(first..=last).contains(&number),
+            _ => true,
+        };
+        retire_segments(&*disk, &spares, options.journal_bytes, is_void)?;
+        let used = segments.iter().copied().chain(before.first_segment);
+        let number = used.max().map_or(1, |highest| highest + 1);
+        let terms = JournalTerms {
+            store: before.store,
+            run: before.run + 1,
+            segment_bytes: options.journal_bytes,
+            durability: options.durability,
+        };
+        let batch = recovered.batch;
+        let journal = Journal::begin(disk.clone(), terms, spares.clone(), number, batch)?;
+
+        let changes = std::mem::take(&mut recovered.changes);
+        let entries = changes.into_iter().map(|(k, r)| (k, r.map(Arc::new)));
+        let entries: BTreeMap<RecordKey, Entry> = entries.collect();
+        let applied = Applied {
+            new_run: Some(before.run + 1),
+            first_segment: number,
+            through: batch,
+        };
+        catalog.apply(entries.iter(), applied, fence, time.now())?;
+        overlay.note_in_base(entries);
+        let is_void = |other| other != Some(number);
+        retire_segments(&*disk, &spares, options.journal_bytes, is_void)?;
+
+        Ok(Engine {
+            disk,
+            options,
+            time,
+            overlay,
+            holders: Arc::new(Holders::default()),
+            catalog,
+            writer: Mutex::new(Writer {
+                journal,
+                frame: FrameBuilder::default(),
+            }),
+            checkpointing: Mutex::new(()),
+            spares,
+            fence: AtomicU64::new(fence),
+            poisoned: AtomicBool::new(false),
+            trouble: Mutex::new(None),
+            counters: Counters::default(),
+            bell: Bell::default(),
+            stopping: AtomicBool::new(false),
+        })
+    }
+}
+
+fn new_store() -> StoreRow {
+    let mut store = [0; 16];
+    store[..8].copy_from_slice(&fresh_u64().to_le_bytes());
+    store[8..].copy_from_slice(&fresh_u64().to_le_bytes());
+    StoreRow {
+        store,
+        hash_seed: fresh_u64(),
+        run: 0,
+        first_segment: None,
+        applied: 0,
+        fence: 0,
+        time_us: 0,
+    }
+}
+
+fn read_journal(disk: &dyn Disk, store: &StoreRow) -> Result<Recovered> {
+    let Some(first_segment) = store.first_segment else {
+        return Ok(Recovered {
+            changes: BTreeMap::new(),
+            batch: store.applied,
+            time: Timestamp::default(),
+            fence: Fence::from_u64(0),
+            last_segment: None,
+        });
+    };
+    recover(
+        disk,
+        Origin {
+            store: store.store,
+            run: store.run,
+            first_segment,
+            applied: store.applied,
+        },
+    )
+}
+
+/// Keeps one void segment of the right length to be used again, and removes the others.
+fn retire_segments(
+    disk: &dyn Disk,
+    spares: &Spares,
+    len: u64,
+    is_void: impl Fn(Option<u64>) -> bool,
+) -> Result<()> {
+    for name in disk.list()? {
+        let number = number_of(&name);
+        if (number.is_none() && name != SPARE_FILE) || !is_void(number) || spares.has(&name) {
+            continue;
+        }
+        if can_be_recycled(disk, &name, len)? {
+            spares.keep(disk, name)?;
+        } else {
+            disk.remove(&name)?;
+        }
+    }
+    Ok(())
+}

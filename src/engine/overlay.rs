@@ -1,0 +1,216 @@
+//! Everything newer than the base, in memory.
+//!
+//! `active` takes what is committed. A checkpoint freezes it and begins an empty one; until the
+//! frozen records are in the base and published there, readers still find them here. A hit is
+//! final: expired, tombstone or not, nothing older is asked.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::key::RecordKey;
+use crate::record::Record;
+use crate::sync::RwLock;
+
+/// A record, or the tombstone of one.
+pub(crate) type Entry = Option<Arc<Record>>;
+
+/// What the overlay knows of a key.
+#[derive(Debug, Clone)]
+pub(crate) enum Found {
+    /// Its record is this, or it has none.
+    Entry(Entry),
+    /// Its record is in the table of unfinished ones, and damaged there.
+    Damaged,
+    /// Ask the base. The answer counts only if the number of freezes is still this afterwards.
+    AskBase {
+        /// How many freezes there had been.
+        freezes: u64,
+    },
+}
+
+/// An unfinished record, as found in memory.
+#[derive(Debug, Clone)]
+pub(crate) enum Slot {
+    /// It is this.
+    Record(Arc<Record>),
+    /// Its row in the base is damaged.
+    Damaged,
+}
+
+/// The records of a frozen overlay, and what to tell the base when it has taken them.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    pub(crate) entries: HashMap<RecordKey, Entry>,
+    /// The last batch in it.
+    pub(crate) through: u64,
+    /// The segment that comes after.
+    pub(crate) next_segment: u64,
+    /// The file of the segment it came from, if there is one to use again.
+    pub(crate) old_segment: Option<String>,
+}
+
+/// The overlay, and beside it every unfinished record of the store, wherever it is kept.
+#[derive(Debug, Default)]
+pub(crate) struct Overlay(RwLock<Layers>);
+
+#[derive(Debug, Default)]
+struct Layers {
+    active: HashMap<RecordKey, Entry>,
+    frozen: Option<Arc<Frozen>>,
+    freezes: u64,
+    /// In flight or released, by what was last published, and those found damaged at opening.
+    unfinished: BTreeMap<RecordKey, Slot>,
+    /// The bytes of keys and recovery points in `unfinished`.
+    unfinished_bytes: usize,
+}
+
+impl Overlay {
+    /// An overlay over a base with these unfinished records.
+    pub(crate) fn over(unfinished: BTreeMap<RecordKey, Slot>) -> Self {
+        let unfinished_bytes = unfinished.iter().map(|(k, s)| slot_bytes(k, s)).sum();
+        Overlay(RwLock::new(Layers {
+            unfinished,
+            unfinished_bytes,
+            ..Layers::default()
+        }))
+    }
+
+    /// What is known of `key`.
+    pub(crate) fn find(&self, key: &RecordKey) -> Found {
+        let layers = self.0.read();
+        let frozen = layers.frozen.as_ref();
+        let entry = layers
+            .active
+            .get(key)
+            .or_else(|| frozen.and_then(|frozen| frozen.entries.get(key)));
+        match (entry, layers.unfinished.get(key)) {
+            (Some(entry), _) => Found::Entry(entry.clone()),
+            (None, Some(Slot::Record(record))) => Found::Entry(Some(record.clone())),
+            (None, Some(Slot::Damaged)) => Found::Damaged,
+            (None, None) => Found::AskBase {
+                freezes: layers.freezes,
+            },
+        }
+    }
+
+    /// How many freezes there have been.
+    pub(crate) fn freezes(&self) -> u64 {
+        self.0.read().freezes
+    }
+
+    /// Shows a batch that is durable, all at once.
+    pub(crate) fn publish(&self, batch: impl IntoIterator<Item = (RecordKey, Entry)>) {
+        let mut layers = self.0.write();
+        for (key, entry) in batch {
+            layers.note_unfinished(&key, &entry);
+            layers.active.insert(key, entry);
+        }
+    }
+
+    /// Notes changes that are in the base already.
+    pub(crate) fn note_in_base(&self, changes: impl IntoIterator<Item = (RecordKey, Entry)>) {
+        let mut layers = self.0.write();
+        for (key, entry) in changes {
+            layers.note_unfinished(&key, &entry);
+        }
+    }
+
+    /// Whether nothing has been committed since the last freeze.
+    pub(crate) fn active_is_empty(&self) -> bool {
+        self.0.read().active.is_empty()
+    }
+
+    /// Freezes what is active; there must be nothing frozen. Only at a batch boundary.
+    pub(crate) fn freeze(&self, through: u64, next_segment: u64, old_segment: Option<String>) {
+        let mut layers = self.0.write();
+        debug_assert!(layers.frozen.is_none());
+        let entries = std::mem::take(&mut layers.active);
+        layers.freezes += 1;
+        layers.frozen = Some(Arc::new(Frozen {
+            entries,
+            through,
+            next_segment,
+            old_segment,
+        }));
+    }
+
+    /// What is frozen.
+    pub(crate) fn frozen(&self) -> Option<Arc<Frozen>> {
+        self.0.read().frozen.clone()
+    }
+
+    /// Drops what is frozen, once the base has it and has published it.
+    pub(crate) fn drop_frozen(&self) {
+        // Outside the lock: freeing many records takes a while.
+        let frozen = self.0.write().frozen.take();
+        drop(frozen);
+    }
+
+    /// The first `most` unfinished records after `after` whose encoded names begin with `prefix`,
+    /// in order. A page at a time, so that a long list does not hold up commits.
+    pub(crate) fn unfinished_page(
+        &self,
+        prefix: &[u8],
+        after: Option<&RecordKey>,
+        most: usize,
+    ) -> Vec<(RecordKey, Slot)> {
+        let layers = self.0.read();
+        let from = match after {
+            Some(key) => Bound::Excluded(key.as_bytes()),
+            None => Bound::Included(prefix),
+        };
+        let rest = layers.unfinished.range::<[u8], _>((from, Bound::Unbounded));
+        rest.take_while(|(key, _)| key.as_bytes().starts_with(prefix))
+            .take(most)
+            .map(|(key, slot)| (key.clone(), slot.clone()))
+            .collect()
+    }
+
+    /// Whether the unfinished record of `key`, if any, is known.
+    pub(crate) fn is_unfinished(&self, key: &RecordKey) -> bool {
+        self.0.read().unfinished.contains_key(key)
+    }
+
+    /// How many unfinished records there are, and the bytes of their keys and recovery points.
+    pub(crate) fn unfinished_size(&self) -> (usize, usize) {
+        let layers = self.0.read();
+        (layers.unfinished.len(), layers.unfinished_bytes)
+    }
+
+    /// How many records and tombstones are in memory, active and frozen.
+    pub(crate) fn entries(&self) -> usize {
+        let layers = self.0.read();
+        layers.active.len() + layers.frozen.as_ref().map_or(0, |f| f.entries.len())
+    }
+}
+
+impl Layers {
+    fn note_unfinished(&mut self, key: &RecordKey, entry: &Entry) {
+        let before = match entry {
+            Some(record) if record.is_unfinished() => {
+                let slot = Slot::Record(record.clone());
+                self.unfinished_bytes += slot_bytes(key, &slot);
+                self.unfinished.insert(key.clone(), slot)
+            }
+            _ => self.unfinished.remove(key),
+        };
+        self.unfinished_bytes -= before.map_or(0, |slot| slot_bytes(key, &slot));
+    }
+}
+
+/// What an unfinished record counts against the limit.
+pub(crate) fn unfinished_bytes(key: &RecordKey, record: &Record) -> usize {
+    key.as_bytes().len()
+        + record
+            .recovery_point
+            .as_ref()
+            .map_or(0, |point| point.len())
+}
+
+fn slot_bytes(key: &RecordKey, slot: &Slot) -> usize {
+    match slot {
+        Slot::Record(record) => unfinished_bytes(key, record),
+        Slot::Damaged => key.as_bytes().len(),
+    }
+}

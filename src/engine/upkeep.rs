@@ -1,0 +1,190 @@
+//! What keeps the store small: checkpoints, sweeps, verification.
+
+use std::time::Duration;
+
+use super::Engine;
+use super::catalog::Applied;
+use super::commit::Request;
+use super::overlay::Slot;
+use crate::error::{Error, Result};
+use crate::key::RecordKey;
+use crate::sync::Ordering;
+use crate::time::Timestamp;
+use crate::transition::{Command, Reply};
+
+/// What a sweep removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Swept {
+    /// Expired records that were in flight or released.
+    pub unfinished: u64,
+    /// Expired records that were done.
+    pub done: u64,
+}
+
+/// What a verification read, all of it whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Verified {
+    /// Records read from the base.
+    pub records: u64,
+    /// Tables they were in.
+    pub tables: u64,
+}
+
+impl Engine {
+    /// Writes everything committed so far into the base.
+    ///
+    /// # Errors
+    /// `Poisoned`; `NoSpace` or `Io` if the disk says so: it may be tried again.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.catalog.heal()?;
+        self.write_frozen()?;
+        {
+            let mut writer = self.writer.lock();
+            if self.is_poisoned() {
+                return Err(Error::Poisoned);
+            }
+            // If another call froze meanwhile, what was active at the beginning is in there.
+            if !self.overlay.active_is_empty() && self.overlay.frozen().is_none() {
+                self.rotate(&mut writer)?;
+            }
+        }
+        self.write_frozen()
+    }
+
+    /// Finishes a checkpoint that a full segment began, and reopens the base if need be.
+    ///
+    /// # Errors
+    /// As a checkpoint.
+    pub(crate) fn finish_checkpoint(&self) -> Result<()> {
+        self.catalog.heal()?;
+        self.write_frozen()
+    }
+
+    /// Writes what is frozen into the base, if anything is, and then lets go of it.
+    pub(super) fn write_frozen(&self) -> Result<()> {
+        let _one_at_a_time = self.checkpointing.lock();
+        let Some(frozen) = self.overlay.frozen() else {
+            return Ok(());
+        };
+        let applied = Applied {
+            new_run: None,
+            first_segment: frozen.next_segment,
+            through: frozen.through,
+        };
+        let fence = self.fence.load(Ordering::SeqCst);
+        let now = self.time.now();
+        self.catalog
+            .apply(frozen.entries.iter(), applied, fence, now)?;
+        self.overlay.drop_frozen();
+        self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+        if let Some(old) = &frozen.old_segment {
+            // A file that cannot be removed is void all the same; the next opening tries again.
+            let _ = self.spares.keep(&*self.disk, old.clone());
+        }
+        Ok(())
+    }
+
+    /// Whether there is something frozen to be written.
+    pub(crate) fn has_frozen(&self) -> bool {
+        self.overlay.frozen().is_some()
+    }
+
+    /// Waits until there is something to look after, at most for `wait`.
+    pub(crate) fn wait_for_work(&self, wait: Duration) {
+        self.bell.wait(wait);
+    }
+
+    /// Whether there is something that cannot wait for its time.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.has_frozen() || self.catalog.is_broken()
+    }
+
+    /// Whether part of the base has not been read through since it was loaded.
+    pub(crate) fn is_unverified(&self) -> bool {
+        self.catalog.is_unverified()
+    }
+
+    /// Makes long readings end early, and wakes whoever waits for work.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.bell.ring();
+    }
+
+    /// Writes everything into the base and closes it. Nothing works afterwards.
+    ///
+    /// # Errors
+    /// As a checkpoint; the base is closed all the same, and the journal has what it lacks.
+    pub fn close(&self) -> Result<()> {
+        let written = self.checkpoint();
+        self.catalog.close();
+        written
+    }
+
+    /// Makes the next segment ready ahead of its need.
+    pub(crate) fn prepare_segment(&self) -> Result<()> {
+        Ok(self
+            .spares
+            .prepare(&*self.disk, self.options.journal_bytes)?)
+    }
+
+    /// Removes what has expired: unfinished records by commits of bounded size, done ones a
+    /// generation and a transaction at a time. Neither holds up claims for long.
+    ///
+    /// # Errors
+    /// `Poisoned`; `NoSpace` or `Io` if the disk says so: it may be tried again.
+    pub fn sweep(&self) -> Result<Swept> {
+        let now = self.time.now();
+        self.holders.forget_over(now);
+        let mut swept = Swept::default();
+        self.for_each_unfinished(&[], |page| {
+            swept.unfinished += self.expire(page, now)?;
+            Ok(())
+        })?;
+        while let Some(rows) = self.catalog.drop_one_expired(now)? {
+            swept.done += rows;
+        }
+        Ok(swept)
+    }
+
+    /// Removes those of a page of unfinished records that have expired.
+    fn expire(&self, page: Vec<(RecordKey, Slot)>, now: Timestamp) -> Result<u64> {
+        let expired = page.into_iter().filter_map(|(key, slot)| match slot {
+            Slot::Record(record) => {
+                let holder = self.holders.status(record.fence, now);
+                record.is_expired(holder, now).then_some(key)
+            }
+            Slot::Damaged => None,
+        });
+        let command = Command::Expire;
+        let requests: Vec<Request> = expired
+            .map(|key| Request {
+                key,
+                command: command.clone(),
+            })
+            .collect();
+        let mut removed = 0;
+        for answer in self.commit(&requests) {
+            removed += u64::from(answer?.reply == Reply::Changed);
+        }
+        Ok(removed)
+    }
+
+    /// Reads the whole base through.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the first damage, if anything is damaged; `Io` if the base cannot be read;
+    /// `Closed` if the store is closed meanwhile.
+    pub fn verify(&self) -> Result<Verified> {
+        self.catalog.heal()?;
+        let found = self
+            .catalog
+            .verify(self.time.now(), &self.stopping)?
+            .into_result()?;
+        Ok(Verified {
+            records: found.records,
+            tables: found.tables,
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! The name of a record: a tenant and a key within it, as one byte string.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+
+/// The longest tenant, in bytes.
+pub(crate) const MAX_TENANT_BYTES: usize = 255;
+/// The longest key that a store may be set to accept, in bytes.
+pub(crate) const MAX_KEY_BYTES: usize = 1024;
+/// The longest encoded name: length byte, tenant, key.
+pub(crate) const MAX_ENCODED_BYTES: usize = 1 + MAX_TENANT_BYTES + MAX_KEY_BYTES;
+
+/// A validated (tenant, key), encoded as: u8 tenant length, tenant, key.
+///
+/// The length in front keeps names apart, so `("a", "bc")` is not `("ab", "c")`, and the order of
+/// the bytes keeps a tenant's keys together.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey(Arc<[u8]>);
+
+impl RecordKey {
+    /// Names `key` of `tenant`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidKey`] if the tenant is not 1 to 255 bytes, or the key not 1 to
+    /// `max_key_bytes`.
+    pub fn new(tenant: &[u8], key: &[u8], max_key_bytes: usize) -> Result<Self> {
+        check_length("tenant", tenant, MAX_TENANT_BYTES)?;
+        check_length("key", key, max_key_bytes.min(MAX_KEY_BYTES))?;
+        let mut bytes = Vec::with_capacity(1 + tenant.len() + key.len());
+        bytes.extend_from_slice(&tenant_prefix(tenant));
+        bytes.extend_from_slice(key);
+        Ok(RecordKey(bytes.into()))
+    }
+
+    /// Reads an encoded name, or `None` if the bytes are not one.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let tenant_bytes = usize::from(*bytes.first()?);
+        let fits = tenant_bytes >= 1
+            && bytes.len() > 1 + tenant_bytes
+            && bytes.len() <= 1 + tenant_bytes + MAX_KEY_BYTES;
+        fits.then(|| RecordKey(bytes.into()))
+    }
+
+    /// The encoded name.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The tenant's bytes.
+    pub fn tenant(&self) -> &[u8] {
+        &self.0[1..self.key_offset()]
+    }
+
+    /// The key's bytes.
+    pub fn key(&self) -> &[u8] {
+        &self.0[self.key_offset()..]
+    }
+
+    fn key_offset(&self) -> usize {
+        1 + usize::from(self.0[0])
+    }
+}
+
+impl Borrow<[u8]> for RecordKey {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}/{}",
+            self.tenant().escape_ascii(),
+            self.key().escape_ascii()
+        )
+    }
+}
+
+/// What the encoded name of every key of `tenant` begins with; the tenant must be valid.
+pub(crate) fn tenant_prefix(tenant: &[u8]) -> Vec<u8> {
+    let mut prefix = Vec::with_capacity(1 + tenant.len());
+    prefix.push(tenant.len() as u8);
+    prefix.extend_from_slice(tenant);
+    prefix
+}
+
+/// Checks a tenant alone, for the calls that take no key.
+pub(crate) fn check_tenant(tenant: &[u8]) -> Result<()> {
+    check_length("tenant", tenant, MAX_TENANT_BYTES)
+}
+
+fn check_length(what: &str, bytes: &[u8], max: usize) -> Result<()> {
+    match bytes.len() {
+        0 => Err(Error::InvalidKey(format!("the {what} is empty"))),
+        n if n > max => Err(Error::InvalidKey(format!(
+            "the {what} has {n} bytes, the limit is {max}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_concatenate_alike_stay_apart() {
+        let a = RecordKey::new(b"a", b"bc", 255).unwrap();
+        let b = RecordKey::new(b"ab", b"c", 255).unwrap();
+        assert_ne!(a, b);
+        assert_eq!((a.tenant(), a.key()), (&b"a"[..], &b"bc"[..]));
+        assert_eq!((b.tenant(), b.key()), (&b"ab"[..], &b"c"[..]));
+    }
+
+    #[test]
+    fn lengths_outside_the_bounds_are_refused() {
+        let long = vec![0u8; 256];
+        for (tenant, key) in [
+            (&b""[..], &b"k"[..]),
+            (b"t", b""),
+            (&long, b"k"),
+            (b"t", &long),
+        ] {
+            assert!(matches!(
+                RecordKey::new(tenant, key, 255),
+                Err(Error::InvalidKey(_))
+            ));
+        }
+        assert!(RecordKey::new(&[0; 255], &[255; 1024], 1024).is_ok());
+        assert!(RecordKey::new(b"t", &[0; 1025], 4096).is_err());
+    }
+
+    #[test]
+    fn encoded_names_round_trip_and_others_are_refused() {
+        let key = RecordKey::new(b"tenant", b"\0\xff", 255).unwrap();
+        assert_eq!(RecordKey::from_bytes(key.as_bytes()), Some(key));
+        for bytes in [&b""[..], b"\0key", b"\x03abc", b"\x05ab"] {
+            assert_eq!(RecordKey::from_bytes(bytes), None);
+        }
+    }
+}

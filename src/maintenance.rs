@@ -1,0 +1,218 @@
+//! The threads that look after an open store: one checkpoints, sweeps and verifies, one keeps
+//! deadlines.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::committer::Queue;
+use crate::engine::{Engine, Request};
+use crate::error::Result;
+use crate::key::RecordKey;
+use crate::record::Fence;
+use crate::sync::{AtomicBool, Bell, JoinHandle, Mutex, Ordering, ThreadBuilder};
+use crate::transition::Command;
+
+/// After a failure, upkeep is tried again after this long,
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// and ever more seldom, down to this.
+const LAST_RETRY: Duration = Duration::from_secs(5);
+/// A lease is renewed this many times in its length.
+const RENEWALS_PER_LEASE: u32 = 3;
+/// The deadline thread looks at least this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// How often to do what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rhythm {
+    pub(crate) sweep_every: Duration,
+    pub(crate) checkpoint_every: Duration,
+}
+
+/// Starts the thread that checkpoints, sweeps and verifies, until the engine is stopped.
+pub(crate) fn start_upkeep(
+    engine: Arc<Engine>,
+    rhythm: Rhythm,
+    stop: Arc<AtomicBool>,
+) -> Result<JoinHandle<()>> {
+    let thread = ThreadBuilder::new().name("firstclaim-upkeep".to_owned());
+    Ok(thread.spawn(move || Upkeep::new(engine, rhythm).run(&stop))?)
+}
+
+struct Upkeep {
+    engine: Arc<Engine>,
+    rhythm: Rhythm,
+    next_sweep: Instant,
+    next_checkpoint: Instant,
+    /// Set while the last try failed: when to try again, and how long to wait after that.
+    retry: Option<(Instant, Duration)>,
+}
+
+impl Upkeep {
+    fn new(engine: Arc<Engine>, rhythm: Rhythm) -> Self {
+        let now = Instant::now();
+        Upkeep {
+            engine,
+            next_sweep: later(now, rhythm.sweep_every),
+            next_checkpoint: later(now, rhythm.checkpoint_every),
+            rhythm,
+            retry: None,
+        }
+    }
+
+    fn run(mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::SeqCst) {
+            let now = Instant::now();
+            if self.retry.is_none_or(|(at, _)| at <= now) {
+                // A panic here must not end the thread: claims wait for checkpoints.
+                let done = catch_unwind(AssertUnwindSafe(|| self.work(now)));
+                self.note(matches!(done, Ok(Ok(()))));
+            }
+            if !stop.load(Ordering::SeqCst) {
+                self.engine.wait_for_work(self.sleep());
+            }
+        }
+    }
+
+    fn work(&mut self, now: Instant) -> Result<()> {
+        if self.next_checkpoint <= now || self.engine.is_urgent() {
+            let result = if self.next_checkpoint <= now {
+                self.engine.checkpoint()
+            } else {
+                self.engine.finish_checkpoint()
+            };
+            result?;
+            if self.next_checkpoint <= now {
+                self.next_checkpoint = later(now, self.rhythm.checkpoint_every);
+            }
+        }
+        self.engine.prepare_segment()?;
+        if self.next_sweep <= now {
+            self.engine.sweep()?;
+            self.next_sweep = later(now, self.rhythm.sweep_every);
+        }
+        if self.engine.is_unverified() {
+            // What it finds it marks; there is nobody here to tell.
+            let _ = self.engine.verify();
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, done: bool) {
+        self.retry = (!done).then(|| {
+            let wait = self.retry.map_or(FIRST_RETRY, |(_, wait)| wait * 2);
+            let wait = wait.min(LAST_RETRY);
+            (later(Instant::now(), wait), wait)
+        });
+    }
+
+    fn sleep(&self) -> Duration {
+        let due = match self.retry {
+            Some((at, _)) => at,
+            None => self.next_sweep.min(self.next_checkpoint),
+        };
+        due.saturating_duration_since(Instant::now())
+    }
+}
+
+/// `wait` after `now`, or as late as the clock can name.
+fn later(now: Instant, wait: Duration) -> Instant {
+    now.checked_add(wait)
+        .unwrap_or_else(|| now + Duration::from_secs(366 * 24 * 60 * 60))
+}
+
+/// The leases that are renewed while their closures run.
+#[derive(Debug, Default)]
+pub(crate) struct Renewals {
+    table: Mutex<HashMap<Fence, Renewal>>,
+    changed: Bell,
+}
+
+#[derive(Debug, Clone)]
+struct Renewal {
+    key: RecordKey,
+    lease_for: Duration,
+    next: Instant,
+}
+
+impl Renewals {
+    /// Keeps a lease renewed until what is returned is dropped.
+    pub(crate) fn keep(
+        self: &Arc<Self>,
+        key: RecordKey,
+        fence: Fence,
+        lease_for: Duration,
+    ) -> KeptRenewed {
+        let next = later(Instant::now(), lease_for / RENEWALS_PER_LEASE);
+        let renewal = Renewal {
+            key,
+            lease_for,
+            next,
+        };
+        self.table.lock().insert(fence, renewal);
+        self.changed.ring();
+        KeptRenewed {
+            renewals: self.clone(),
+            fence,
+        }
+    }
+
+    /// Wakes the thread, to end.
+    pub(crate) fn stop(&self) {
+        self.changed.ring();
+    }
+
+    fn run(&self, queue: &Queue, stop: &AtomicBool) {
+        while !stop.load(Ordering::SeqCst) {
+            let sleep = self.renew_due(queue);
+            self.changed.wait(sleep);
+        }
+    }
+
+    /// Renews what is due, and tells when the next will be.
+    fn renew_due(&self, queue: &Queue) -> Duration {
+        let now = Instant::now();
+        let mut table = self.table.lock();
+        let mut next = later(now, LONGEST_SLEEP);
+        for (fence, renewal) in table.iter_mut() {
+            if renewal.next <= now {
+                let sent = queue.send(Request {
+                    key: renewal.key.clone(),
+                    command: Command::Renew {
+                        fence: *fence,
+                        lease_for: renewal.lease_for,
+                    },
+                });
+                // If the queue is full, soon again.
+                let part = if sent { 1 } else { 8 };
+                renewal.next = later(now, renewal.lease_for / RENEWALS_PER_LEASE / part);
+            }
+            next = next.min(renewal.next);
+        }
+        next.saturating_duration_since(now)
+    }
+}
+
+/// Starts the thread that keeps deadlines.
+pub(crate) fn start_deadlines(
+    renewals: Arc<Renewals>,
+    queue: Arc<Queue>,
+    stop: Arc<AtomicBool>,
+) -> Result<JoinHandle<()>> {
+    let thread = ThreadBuilder::new().name("firstclaim-deadline".to_owned());
+    Ok(thread.spawn(move || renewals.run(&queue, &stop))?)
+}
+
+/// Ends the renewing of a lease when dropped.
+#[derive(Debug)]
+pub(crate) struct KeptRenewed {
+    renewals: Arc<Renewals>,
+    fence: Fence,
+}
+
+impl Drop for KeptRenewed {
+    fn drop(&mut self) {
+        self.renewals.table.lock().remove(&self.fence);
+    }
+}

@@ -1,0 +1,247 @@
+//! The store as its users hold it.
+
+mod handle;
+mod request;
+mod run;
+mod stats;
+mod tenant;
+mod unfinished;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub(crate) use self::handle::Handle;
+pub use self::request::ClaimRequest;
+pub use self::run::{Ran, RunError};
+pub use self::stats::Stats;
+pub use self::tenant::TenantView;
+pub use self::unfinished::{Unfinished, UnfinishedState};
+
+use crate::builder::Builder;
+use crate::claim::{Claim, InFlight, Lease, Peek, StoredResponse};
+use crate::engine::disk::{DirectoryLock, Disk};
+use crate::engine::{Answer, EngineOptions, Swept, Verified};
+use crate::error::{Error, Result};
+use crate::key::RecordKey;
+use crate::transition::{Command, Reply};
+
+/// An idempotency store: says of every (tenant, key) whether the caller runs the operation,
+/// another does, or it has run.
+///
+/// Cheap to clone; clones share the store. It is closed by [`close`](Store::close), or when the
+/// last handle is dropped; a lease is a handle too.
+#[derive(Debug, Clone)]
+pub struct Store {
+    handle: Arc<Handle>,
+}
+
+impl Store {
+    /// Opens the store in the directory at `path` with default options, making it if it is missing.
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(path).open()
+    }
+
+    /// Options for the store in the directory at `path`.
+    pub fn builder(path: impl AsRef<Path>) -> Builder {
+        Builder::new(path)
+    }
+
+    /// A store in memory with default options, gone with its last handle: for tests. For one with
+    /// other options, see [`Builder::in_memory`].
+    ///
+    /// # Errors
+    /// `Io` if its threads cannot be started.
+    pub fn in_memory() -> Result<Self> {
+        Builder::in_memory().open()
+    }
+
+    pub(crate) fn start(
+        disk: Arc<dyn Disk>,
+        lock: Box<dyn DirectoryLock>,
+        options: EngineOptions,
+        builder: Builder,
+    ) -> Result<Self> {
+        let handle = Arc::new(Handle::start(disk, lock, options, builder)?);
+        Ok(Store { handle })
+    }
+
+    /// Claims `key` of `tenant` on the store's default terms.
+    ///
+    /// # Errors
+    /// `InvalidKey` for an empty or overlong name; `FingerprintMismatch` if the record has a
+    /// fingerprint; `Corrupt` if the record is damaged or may be among lost ones; `Overloaded`,
+    /// `NoSpace`, `Indeterminate`, `Poisoned`, `Closed`, `Io`.
+    pub fn claim(&self, tenant: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Claim> {
+        self.request(tenant, key).claim()
+    }
+
+    /// A claim on other terms than the store's defaults.
+    pub fn request(&self, tenant: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> ClaimRequest<'_> {
+        ClaimRequest::new(self, self.name(tenant, key))
+    }
+
+    /// The store as one tenant sees it.
+    pub fn tenant(&self, tenant: impl AsRef<[u8]>) -> TenantView {
+        TenantView::new(self.clone(), tenant.as_ref())
+    }
+
+    /// Claims a key and, if that gives a lease, runs `operation` and completes with what it
+    /// returns. See [`ClaimRequest::run`].
+    ///
+    /// # Errors
+    /// As [`ClaimRequest::run`].
+    pub fn run<B, E>(
+        &self,
+        tenant: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+        operation: impl FnOnce(&Lease) -> Result<B, E>,
+    ) -> Result<Ran, RunError<E>>
+    where
+        B: AsRef<[u8]>,
+    {
+        self.request(tenant, key).run(operation)
+    }
+
+    /// What is known of a key; nothing if it is vacant. Changes nothing.
+    ///
+    /// # Errors
+    /// `InvalidKey`, `Corrupt`, `Closed`, `Io`.
+    pub fn peek(&self, tenant: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Option<Peek>> {
+        let key = self.name(tenant, key)?;
+        let open = self.handle.enter()?;
+        let seen = open.engine().peek(&key)?;
+        Ok(seen.map(|(record, holder)| Peek::of(record, holder)))
+    }
+
+    /// Makes a key vacant, unless its operation has a live holder; tells whether there was a
+    /// record.
+    ///
+    /// # Errors
+    /// `Held` if there is a live holder; `InvalidKey`, `Corrupt`, `Overloaded`, `NoSpace`,
+    /// `Indeterminate`, `Poisoned`, `Closed`, `Io`.
+    pub fn forget(&self, tenant: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.forget_if(tenant, key, false)
+    }
+
+    /// Makes a key vacant even if it has a live holder, who is refused from here on, or if its
+    /// record is damaged.
+    ///
+    /// # Errors
+    /// `InvalidKey`, `Overloaded`, `NoSpace`, `Indeterminate`, `Poisoned`, `Closed`, `Io`.
+    pub fn forget_held(&self, tenant: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.forget_if(tenant, key, true)
+    }
+
+    /// Takes over a key that is interrupted or released, whatever its policy, to find out what
+    /// its last attempt did and to complete or release it. Nothing if the key is vacant; the
+    /// answer of a claim if it has a live holder or is done.
+    ///
+    /// # Errors
+    /// As [`claim`](Store::claim).
+    pub fn resolve(
+        &self,
+        tenant: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<Claim>> {
+        let key = self.name(tenant, key)?;
+        let command = Command::Resolve {
+            lease_for: self.handle.options().lease_for,
+        };
+        let answer = self.handle.call(key.clone(), command)?;
+        match answer.reply {
+            Reply::Vacant => Ok(None),
+            _ => self.claim_of(key, answer).map(Some),
+        }
+    }
+
+    /// Every key that is in flight, interrupted or released, by tenant and key. At most
+    /// [`Limits::unfinished`](crate::Limits::unfinished), 1 million by default.
+    ///
+    /// # Errors
+    /// `Corrupt` if one of them is damaged; `Closed`.
+    pub fn unfinished(&self) -> Result<Vec<Unfinished>> {
+        self.handle.unfinished(&[])
+    }
+
+    /// Removes from the disk what has expired. Runs by itself in the background too; expiry itself
+    /// does not wait for it.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Indeterminate`, `Poisoned`, `Closed`, `Io`.
+    pub fn sweep(&self) -> Result<Swept> {
+        let open = self.handle.enter()?;
+        // First, so that what expired in memory is counted out too.
+        open.engine().checkpoint()?;
+        open.engine().sweep()
+    }
+
+    /// Writes what is new into the base. Runs by itself in the background too.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Poisoned`, `Closed`, `Io`.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.handle.enter()?.engine().checkpoint()
+    }
+
+    /// Reads the whole base through and checks every record and count. Runs by itself in the
+    /// background once after each opening.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the first damage, if anything is damaged; `Closed`, `Io`.
+    pub fn verify(&self) -> Result<Verified> {
+        self.handle.enter()?.engine().verify()
+    }
+
+    /// Counts and sizes, for a dashboard.
+    pub fn stats(&self) -> Stats {
+        self.handle.stats()
+    }
+
+    /// Carries out what waits, checkpoints, stops the threads and gives the directory back, as
+    /// soon as no lease is out. Later calls fail with `Closed`; closing again is `Ok`.
+    ///
+    /// # Errors
+    /// `Poisoned`, `NoSpace` or `Io` if the checkpoint failed. The store is closed all the same,
+    /// and nothing acknowledged is lost: the next opening reads the journal.
+    pub fn close(&self) -> Result<()> {
+        self.handle.close()
+    }
+
+    fn forget_if(
+        &self,
+        tenant: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+        held: bool,
+    ) -> Result<bool> {
+        let key = self.name(tenant, key)?;
+        let answer = self.handle.call(key, Command::Forget { held })?;
+        Ok(answer.reply == Reply::Changed)
+    }
+
+    fn name(&self, tenant: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<RecordKey> {
+        let limit = self.handle.limits().key_bytes;
+        RecordKey::new(tenant.as_ref(), key.as_ref(), limit)
+    }
+
+    /// The answer to a claim as users see it.
+    fn claim_of(&self, key: RecordKey, answer: Answer) -> Result<Claim> {
+        let record = answer.record.ok_or(Error::Indeterminate)?;
+        match (answer.reply, answer.holding) {
+            (Reply::Claimed, Some(holding)) => Ok(Claim::Claimed(Lease::new(
+                self.handle.clone(),
+                key,
+                record,
+                holding,
+            ))),
+            (Reply::InFlight { interrupted }, _) => {
+                Ok(Claim::InFlight(InFlight::of(&record, interrupted)))
+            }
+            _ => StoredResponse::of(record)
+                .map(Claim::Done)
+                .ok_or(Error::Indeterminate),
+        }
+    }
+}

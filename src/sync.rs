@@ -1,0 +1,29 @@
+//! The synchronisation types the store is built on, in one place, so that a model checker's own
+//! can stand in for them.
+
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+pub(crate) use std::thread::{Builder as ThreadBuilder, JoinHandle};
+
+/// A bell that one thread waits for: ringing it while nobody waits is not lost.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    rung: Mutex<bool>,
+    ringing: Condvar,
+}
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        *self.rung.lock() = true;
+        self.ringing.notify_one();
+    }
+
+    /// Waits until it is rung, at most for `wait`; true if it was.
+    pub(crate) fn wait(&self, wait: std::time::Duration) -> bool {
+        let mut rung = self.rung.lock();
+        if !*rung {
+            self.ringing.wait_for(&mut rung, wait);
+        }
+        std::mem::take(&mut *rung)
+    }
+}
