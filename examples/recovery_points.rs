@@ -44,7 +44,10 @@ fn parent() -> Result<ExitCode, Box<dyn Error>> {
         NOWHERE,
         NOWHERE,
     ] {
-        println!("run, to be killed {stop}");
+        match stop {
+            NOWHERE => println!("a run to its end"),
+            _ => println!("a run to be killed {stop}"),
+        }
         live_once(&dir, stop)?;
     }
     let effects = Outside::new(&dir).effects()?;

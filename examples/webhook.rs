@@ -175,7 +175,7 @@ fn deliver(receiver: &Receiver, delivery: &Delivery) -> u32 {
     let mut deliveries = 0;
     loop {
         deliveries += 1;
-        let twice = delivery.event % 3 == 0;
+        let twice = delivery.event.is_multiple_of(3);
         let acknowledged = thread::scope(|scope| {
             let again = twice.then(|| scope.spawn(|| receiver.receive(delivery)));
             let first = receiver.receive(delivery);

@@ -176,7 +176,7 @@ impl Queue {
     /// Commits what waits; the caller has set `leading`.
     fn lead(&self, engine: &Engine) {
         // While this waits for a checkpoint, commands can still be withdrawn.
-        engine.make_room();
+        let _ = catch_unwind(AssertUnwindSafe(|| engine.make_room()));
         let (batch, undelivered) = self.state.lock().take();
         self.room.notify_all();
         let mut taken: Vec<Arc<Pending>> = batch.into_iter().filter(|p| p.take()).collect();

@@ -14,13 +14,11 @@ use proptest::sample::select;
 
 use firstclaim::Takeover;
 use kit::model::Ask;
-use kit::operation::{
-    CLOCK_BACK_S, LEASES_S, NAMES, Operation, POLICIES, RETENTIONS_S, STEPS_US,
-};
+use kit::operation::{CLOCK_BACK_S, LEASES_S, NAMES, Operation, POLICIES, RETENTIONS_S, STEPS_US};
 use kit::pair::perform_all;
 
 /// Without `PROPTEST_CASES`.
-const CASES: u32 = 48;
+const CASES: u32 = 200;
 const OPERATIONS_A_CASE: usize = 150;
 
 fn name() -> impl Strategy<Value = u8> {
@@ -131,6 +129,8 @@ fn config() -> ProptestConfig {
         .then_some(CASES);
     let config = ProptestConfig {
         failure_persistence: None,
+        max_shrink_iters: 4_000,
+        max_shrink_time: 120_000,
         ..ProptestConfig::default()
     };
     ProptestConfig {

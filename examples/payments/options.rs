@@ -36,14 +36,14 @@ const CHILD: &str = "--child";
 impl Options {
     pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Mode, String> {
         let mut options = Options {
-            payments: 20_000,
-            kills: 12,
+            payments: 50_000,
+            kills: 20,
             seed: Random::from_system().next_u64(),
             dir: None,
         };
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
-                "--quick" => (options.payments, options.kills) = (2_000, 5),
+                "--quick" => (options.payments, options.kills) = (10_000, 8),
                 "--seed" => options.seed = number(arguments.next())?,
                 "--dir" => options.dir = Some(arguments.next().ok_or(USAGE)?.into()),
                 CHILD => return Orders::parse(arguments).map(Mode::Child),

@@ -57,7 +57,7 @@ fn plan(options: &Options, tally: &Tally, random: &mut Random) -> KillAt {
         return KillAt::Start(random.micros(500..40_000));
     }
     let share = u64::from(options.payments / (options.kills + 1));
-    let answers = random.within(share / 3..share) as usize;
+    let answers = random.within(share / 2..share) as usize;
     KillAt::Answers(answers, random.micros(0..5_000))
 }
 

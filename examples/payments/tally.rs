@@ -217,7 +217,7 @@ impl Tally {
     /// One line, written over and over; only for people.
     fn show_progress(&self) {
         let mut output = std::io::stdout();
-        if self.answered_count % PROGRESS_EVERY == 0 && output.is_terminal() {
+        if self.answered_count.is_multiple_of(PROGRESS_EVERY) && output.is_terminal() {
             print!(
                 "\r{:>38}{:>6} of {} answered",
                 "",

@@ -264,7 +264,12 @@ fn open_database(file: Arc<dyn DiskFile>, cache_bytes: usize) -> Result<Database
 /// What redb's errors mean here.
 fn failed(error: redb::Error) -> Error {
     match error {
-        redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+        redb::Error::Io(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            ) =>
+        {
             Error::corrupt(BASE_FILE, error.to_string())
         }
         redb::Error::Io(error) => error.into(),

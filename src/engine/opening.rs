@@ -21,6 +21,9 @@ use crate::record::Fence;
 use crate::sync::{AtomicBool, AtomicU64, Bell, Mutex};
 use crate::time::{StoreTime, Timestamp};
 
+/// However far ahead a clock is, fences do not run out.
+const MAX_CLOCK_FENCE: u64 = u64::MAX / 4;
+
 impl Engine {
     /// Opens the store on `disk`, making it if the disk is empty. The caller has the directory to
     /// itself.
@@ -60,7 +63,7 @@ impl Engine {
         let fence = before
             .fence
             .max(recovered.fence.as_u64())
-            .max(now.as_micros());
+            .max(now.as_micros().min(MAX_CLOCK_FENCE));
 
         let spares = Arc::new(Spares::default());
         // What the chain does not need is void: it can be used for the new run's first segment.

@@ -26,6 +26,7 @@ pub(crate) struct Handle {
     /// Whether the store is closed. Calls hold it shared while they run, so that nothing touches
     /// the disk once the directory is given back.
     closed: RwLock<bool>,
+    /// Set before `closed` is: no call begins any more.
     stop: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// The right to the directory, until the store is closed and no lease is out.
@@ -96,6 +97,9 @@ impl Handle {
 
     /// Keeps the store open while a call runs.
     pub(crate) fn enter(&self) -> Result<Open<'_>> {
+        if self.stop.load(Ordering::SeqCst) {
+            return Err(Error::Closed);
+        }
         // Recursive: a call must not wait for one that waits for it.
         let closed = self.closed.read_recursive();
         if *closed {
@@ -155,6 +159,7 @@ impl Handle {
     pub(crate) fn close(&self) -> Result<()> {
         // From here on commands are refused; those that wait are still carried out, and their
         // callers leave.
+        self.stop.store(true, Ordering::SeqCst);
         self.queue.close();
         self.engine.stop();
         let mut closed = self.closed.write();
@@ -162,8 +167,6 @@ impl Handle {
             return Ok(());
         }
         *closed = true;
-        self.stop.store(true, Ordering::SeqCst);
-        self.engine.stop();
         self.renewals.stop();
         for thread in self.threads.lock().drain(..) {
             // A panic was answered where it happened.
@@ -175,9 +178,11 @@ impl Handle {
         written
     }
 
-    /// Gives the directory back if the store is closed and no lease is out.
+    /// Gives the directory back if the store is closed and no lease is out. Waits for nothing:
+    /// while the store is being closed, `close` itself looks again at its end.
     pub(crate) fn note_lease_dropped(&self) {
-        if *self.closed.read_recursive() && self.engine.holders().guards() == 0 {
+        let closed = self.closed.try_read_recursive();
+        if closed.is_some_and(|closed| *closed) && self.engine.holders().guards() == 0 {
             let lock = self.lock.lock().take();
             drop(lock);
         }

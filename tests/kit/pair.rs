@@ -39,6 +39,8 @@ struct Out {
     lease: Lease,
     name: Name,
     fence: u64,
+    /// Completed or released: the guard remains, but the lease is not out any more.
+    ended: bool,
 }
 
 /// Does all of it, on a new store.
@@ -193,17 +195,18 @@ impl Pair {
             lease,
             name: name.clone(),
             fence,
+            ended: false,
         })
     }
 
     /// Does something with one of the leases that are out, if any is.
-    fn with(&mut self, index: u8, act: impl FnOnce(&mut Self, &Out)) {
+    fn with(&mut self, index: u8, act: impl FnOnce(&mut Self, &mut Out)) {
         if self.leases.is_empty() {
             return;
         }
         let index = usize::from(index) % self.leases.len();
-        let out = self.leases.remove(index);
-        act(self, &out);
+        let mut out = self.leases.remove(index);
+        act(self, &mut out);
         self.leases.insert(index, out);
     }
 
@@ -294,7 +297,7 @@ impl Pair {
         }
     }
 
-    fn complete(&mut self, out: &Out, bytes: &[u8], retain_for: Option<Duration>) {
+    fn complete(&mut self, out: &mut Out, bytes: &[u8], retain_for: Option<Duration>) {
         let completed = match retain_for {
             Some(retain_for) => out.lease.complete_for(bytes, retain_for),
             None => out.lease.complete(bytes),
@@ -305,9 +308,10 @@ impl Pair {
             &answers::of_change(completed),
             &expected,
         );
+        out.ended |= expected == Answer::Changed;
     }
 
-    fn renew(&mut self, out: &Out, lease_for: Duration) {
+    fn renew(&mut self, out: &mut Out, lease_for: Duration) {
         let renewed = answers::of_change(out.lease.renew(lease_for));
         let (expected, ends_at) = self.model.renew(&out.name, out.fence, lease_for);
         self.same(("renew", &out.name), &renewed, &expected);
@@ -316,16 +320,17 @@ impl Pair {
         }
     }
 
-    fn save(&mut self, out: &Out, point: &[u8]) {
+    fn save(&mut self, out: &mut Out, point: &[u8]) {
         let saved = answers::of_change(out.lease.save_recovery_point(point));
         let expected = self.model.save(&out.name, out.fence, point);
         self.same(("save", &out.name), &saved, &expected);
     }
 
-    fn release(&mut self, out: &Out) {
+    fn release(&mut self, out: &mut Out) {
         let released = answers::of_change(out.lease.release());
         let expected = self.model.release(&out.name, out.fence);
         self.same(("release", &out.name), &released, &expected);
+        out.ended |= expected == Answer::Changed;
     }
 
     fn drop_lease(&mut self, index: usize) {
@@ -341,9 +346,9 @@ impl Pair {
         };
         for n in 0..BURST {
             let index = (usize::from(first) * 50 + n) % BULK_KEYS;
-            if let Some(out) = self.claim(&bulk_name(index), &ask, false) {
+            if let Some(mut out) = self.claim(&bulk_name(index), &ask, false) {
                 let bytes = vec![index as u8; 1024 + index * 37 % 2048];
-                self.complete(&out, &bytes, None);
+                self.complete(&mut out, &bytes, None);
             }
         }
     }
@@ -358,8 +363,9 @@ impl Pair {
     fn reopen(&mut self, clock_back: Duration) {
         self.store.close().expect("closing succeeds");
         self.closed_store_refuses();
-        self.leases.clear();
+        self.leases.retain(|out| out.ended);
         self.start(clock_back);
+        self.leases.clear();
     }
 
     /// Every call is refused, and while a lease is out so is another store in the directory.
@@ -371,8 +377,8 @@ impl Pair {
             let completed = answers::of_change(out.lease.complete("late"));
             self.same("complete when closed", &completed, &closed);
         }
-        if !self.leases.is_empty() {
-            let again = open(&self.disk, &self.clock).map(|_| ());
+        if self.leases.iter().any(|out| !out.ended) {
+            let again = open(&self.disk, &self.clock).map(drop);
             let locked = Answer::Refused(Refused::Locked);
             self.same("open with a lease out", &answers::of_change(again), &locked);
         }

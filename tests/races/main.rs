@@ -14,15 +14,24 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use firstclaim::{Builder, Claim, Clock, Lease, Limits, ManualClock, Previous, Store, Takeover};
+use firstclaim::{
+    Builder, Claim, Clock, Lease, Limits, ManualClock, Peek, Previous, Store, Takeover,
+    UnfinishedState,
+};
 use tempfile::TempDir;
 
 use random::Random;
-use witness::{Attempt, Witness};
+use witness::{Attempt, Seen, Witness};
 
 const THREADS: usize = 64;
 const KEYS: usize = 200;
 const ROUNDS: usize = 5;
+const POLICIES: [Takeover; 4] = [
+    Takeover::Never,
+    Takeover::Gone,
+    Takeover::GoneOrExpired,
+    Takeover::Expired,
+];
 
 #[test]
 fn one_of_all_who_come_at_once_has_the_lease() {
@@ -90,24 +99,47 @@ fn leases_that_end_beside_checkpoints_and_sweeps() {
     store.verify().unwrap();
 }
 
-/// Everybody goes once over all keys; who has a lease completes it.
+/// Everybody goes once over all keys; who has a lease completes it. Nobody is ever gone, and nobody
+/// may believe so, not even at the moment of a completion.
 fn race_to_complete(store: &Store, round: usize, random: &mut Random) {
+    let policy = POLICIES[round % POLICIES.len()];
     let witness = Witness::new(KEYS);
-    at_once(random, |thread, random| {
-        for key in shuffled_keys(random) {
-            let name = name(round, key);
-            let Some(lease) = witness.claim(key, || store.claim("race", &name)) else {
-                continue;
-            };
-            assert_eq!((lease.attempt(), lease.previous()), (1, Previous::None));
-            witness.begin(key, &lease);
-            thread::sleep(random.micros(0..400));
-            witness.end(key, &lease);
-            let answer = answer(thread, &lease, random);
-            assert!(witness.complete(key, &lease, &answer));
-        }
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(SeqCst) {
+                assert_none_is_interrupted(store);
+            }
+        });
+        let _over = SetOnDrop(&over);
+        at_once(random, |thread, random| {
+            for key in shuffled_keys(random) {
+                let request = store.request("race", name(round, key)).takeover(policy);
+                match witness.claim(key, || request.claim()) {
+                    Seen::Lease(lease) => {
+                        assert_eq!((lease.attempt(), lease.previous()), (1, Previous::None));
+                        witness.begin(key, &lease);
+                        thread::sleep(random.micros(0..400));
+                        witness.end(key, &lease);
+                        let answer = answer(thread, &lease, random);
+                        assert!(witness.complete(key, &lease, &answer));
+                    }
+                    Seen::InFlight(running) => assert!(!running.is_interrupted(), "{key}"),
+                    Seen::Done => {}
+                }
+            }
+        });
     });
     assert_answered(store, round, witness.check());
+}
+
+fn assert_none_is_interrupted(store: &Store) {
+    for record in store.tenant("race").unfinished().unwrap() {
+        assert_eq!(record.state(), UnfinishedState::InFlight, "{record:?}");
+        if let Some(Peek::InFlight(running)) = store.peek("race", record.key()).unwrap() {
+            assert!(!running.is_interrupted(), "{record:?}");
+        }
+    }
 }
 
 /// Everybody goes over all keys until they are done; who has a lease drops it, releases it or
@@ -121,7 +153,7 @@ fn race_through_attempts(store: &Store, round: usize, random: &mut Random) {
                     continue;
                 }
                 let name = name(round, key);
-                let Some(lease) = witness.claim(key, || store.claim("race", &name)) else {
+                let Seen::Lease(lease) = witness.claim(key, || store.claim("race", &name)) else {
                     continue;
                 };
                 witness.begin(key, &lease);
@@ -154,7 +186,7 @@ fn ending_of(key: usize, attempt: u32) -> Ending {
     let attempt = attempt as usize;
     if attempt == 2 + key % 4 {
         Ending::Complete
-    } else if (key / 4 + attempt) % 3 == 0 {
+    } else if (key / 4 + attempt).is_multiple_of(3) {
         Ending::Release
     } else {
         Ending::Drop
@@ -193,7 +225,7 @@ fn race_against_the_clock(store: &Store, clock: &ManualClock, round: usize, rand
                         .request("race", &name)
                         .lease_for(Duration::from_secs(10))
                         .takeover(policy_of(key));
-                    let Some(lease) = witness.claim(key, || request.claim()) else {
+                    let Seen::Lease(lease) = witness.claim(key, || request.claim()) else {
                         continue;
                     };
                     let now = clock.now();
@@ -247,7 +279,7 @@ fn hold_too_long(
 }
 
 fn policy_of(key: usize) -> Takeover {
-    if key % 2 == 0 {
+    if key.is_multiple_of(2) {
         Takeover::Expired
     } else {
         Takeover::GoneOrExpired

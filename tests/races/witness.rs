@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::SystemTime;
 
-use firstclaim::{Claim, Error, Lease, Previous};
+use firstclaim::{Claim, Error, InFlight, Lease, Previous};
 
 /// The keys of one round.
 pub(crate) struct Witness {
@@ -23,6 +23,13 @@ struct KeyWitness {
     attempts: Mutex<BTreeMap<u32, Attempt>>,
     /// Every answer that a claim gave.
     answers: Mutex<BTreeSet<Vec<u8>>>,
+}
+
+/// What a claim was answered with; answers of done keys are kept by the witness.
+pub(crate) enum Seen {
+    Lease(Lease),
+    InFlight(InFlight),
+    Done,
 }
 
 /// One lease, and what came of it.
@@ -48,12 +55,7 @@ impl Witness {
     }
 
     /// Claims `key` by `ask`, and checks the answer against what had returned before it was asked.
-    /// Returns the lease, if this is the one who has it.
-    pub(crate) fn claim(
-        &self,
-        key: usize,
-        ask: impl FnOnce() -> Result<Claim, Error>,
-    ) -> Option<Lease> {
+    pub(crate) fn claim(&self, key: usize, ask: impl FnOnce() -> Result<Claim, Error>) -> Seen {
         let witness = &self.keys[key];
         let highest_before = self.highest.load(SeqCst);
         let completed_before = witness.completed.load(SeqCst);
@@ -65,13 +67,10 @@ impl Witness {
                     .lock()
                     .unwrap()
                     .insert(response.bytes().to_vec());
-                None
+                Seen::Done
             }
             other if completed_before => panic!("key {key} was done, and then {other:?}"),
-            Claim::InFlight(running) => {
-                assert!(running.attempt() >= 1);
-                None
-            }
+            Claim::InFlight(running) => Seen::InFlight(running),
             Claim::Claimed(lease) => {
                 let fence = lease.fence().as_u64();
                 assert!(
@@ -80,7 +79,7 @@ impl Witness {
                 );
                 self.highest.fetch_max(fence, SeqCst);
                 witness.note(&lease, key);
-                Some(lease)
+                Seen::Lease(lease)
             }
         }
     }

@@ -1,0 +1,364 @@
+//! The traps of a journal, an overlay and a base of generations, each by its name. The engine is
+//! driven step by step, without threads, on a disk in memory and under a clock held by the test.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "kit/faults.rs"]
+mod faults;
+#[path = "kit/steps.rs"]
+mod steps;
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use faults::{Fate, FaultDisk, Op};
+use firstclaim::internals::record::{Holder, Previous, State};
+use firstclaim::internals::transition::{Command, Reply};
+use firstclaim::internals::{Disk, Engine, MemoryDisk};
+use firstclaim::{Error, ManualClock};
+use steps::{claim, commit, complete, key, open, response, run, turn_segments};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+fn memory() -> (Arc<MemoryDisk>, Arc<dyn Disk>, ManualClock) {
+    let disk = Arc::new(MemoryDisk::new());
+    (disk.clone(), disk, ManualClock::new())
+}
+
+/// The disk as a kill would leave it now.
+fn killed(disk: &MemoryDisk) -> Arc<dyn Disk> {
+    Arc::new(disk.snapshot())
+}
+
+#[test]
+fn an_expired_overlay_entry_hides_an_older_base_copy() {
+    let (_, disk, clock) = memory();
+    let engine = open(&disk, &clock).unwrap();
+    // In the base for an hour; then forgotten, claimed anew and done for a minute.
+    run(&engine, "k", HOUR, b"old");
+    engine.checkpoint().unwrap();
+    commit(&engine, "k", Command::Forget { held: false }).unwrap();
+    run(&engine, "k", MINUTE, b"new");
+    clock.advance(2 * MINUTE);
+    assert_eq!(response(&engine, "k"), None);
+    engine.checkpoint().unwrap();
+    assert_eq!(response(&engine, "k"), None, "the old copy was removed from the base");
+    assert_eq!(claim(&engine, "k", HOUR).unwrap().reply, Reply::Claimed);
+}
+
+#[test]
+fn a_tombstone_with_a_later_claim_over_it_leaves_the_later_claim() {
+    let (disk, dyn_disk, clock) = memory();
+    let engine = open(&dyn_disk, &clock).unwrap();
+    run(&engine, "k", HOUR, b"old");
+    engine.checkpoint().unwrap();
+    commit(&engine, "k", Command::Forget { held: false }).unwrap();
+    let again = claim(&engine, "k", HOUR).unwrap();
+    assert_eq!(again.record.as_ref().unwrap().attempt, 1);
+    engine.checkpoint().unwrap();
+    let fence = again.record.as_ref().unwrap().fence;
+    // After a kill too: the journal is void by now, only the base says so.
+    let engine = open(&killed(&disk), &clock).unwrap();
+    let (record, holder) = engine.peek(&key("k")).unwrap().unwrap();
+    assert_eq!((record.fence, holder), (fence, Holder::Gone));
+    assert!(matches!(record.state, State::InFlight { .. }));
+}
+
+#[test]
+fn a_tombstone_outlives_its_checkpoint_only_as_absence() {
+    let (disk, dyn_disk, clock) = memory();
+    let engine = open(&dyn_disk, &clock).unwrap();
+    run(&engine, "k", HOUR, b"old");
+    engine.checkpoint().unwrap();
+    commit(&engine, "k", Command::Forget { held: false }).unwrap();
+    engine.checkpoint().unwrap();
+    assert_eq!(response(&engine, "k"), None);
+    let engine = open(&killed(&disk), &clock).unwrap();
+    assert_eq!(response(&engine, "k"), None);
+    assert_eq!(engine.verify().unwrap().records, 0);
+}
+
+#[test]
+fn a_key_done_again_in_another_generation_has_one_copy() {
+    let (_, disk, clock) = memory();
+    let engine = open(&disk, &clock).unwrap();
+    run(&engine, "k", MINUTE, b"first");
+    engine.checkpoint().unwrap();
+    clock.advance(2 * MINUTE);
+    run(&engine, "k", HOUR, b"second");
+    engine.checkpoint().unwrap();
+    assert_eq!(response(&engine, "k").unwrap(), b"second");
+    assert_eq!(engine.verify().unwrap().records, 1);
+}
+
+#[test]
+fn a_reader_across_freeze_base_commit_and_drop_sees_the_newer_record() {
+    let clock = ManualClock::new();
+    let content = {
+        let disk = Arc::new(MemoryDisk::new());
+        let dyn_disk: Arc<dyn Disk> = disk.clone();
+        // One checkpoint for all, and so one long generation that stays open.
+        let mut options = steps::options(&clock);
+        options.journal_bytes = 16 << 20;
+        let engine = Engine::open(dyn_disk, options).unwrap();
+        turn_segments(&engine, "z", 1500, HOUR);
+        engine.close().unwrap();
+        disk.snapshot()
+    };
+    // Reopened, the generation's filter is not ready, so a reader asks the table; and that is
+    // longer than what redb keeps in memory, so it asks the disk.
+    let disk = FaultDisk::over(content);
+    let engine = open(&(Arc::new(disk.clone()) as _), &clock).unwrap();
+    assert_eq!(response(&engine, "z999").unwrap(), [7; 1500]);
+    let (reached, at_base) = mpsc::channel();
+    let (go_on, resume) = mpsc::channel::<()>();
+    let mut hold = Some((reached, resume));
+    disk.set(move |event, _| {
+        if event.op == Op::Read
+            && event.file.starts_with("base")
+            && let Some((reached, resume)) = hold.take()
+        {
+            reached.send(()).unwrap();
+            resume.recv().unwrap();
+        }
+        Fate::Happens
+    });
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| response(&engine, "k"));
+        at_base
+            .recv_timeout(Duration::from_secs(20))
+            .expect("the reader asks the base");
+        // While it reads: claimed, done, frozen, committed to the base and dropped.
+        run(&engine, "k", HOUR, b"newer");
+        engine.checkpoint().unwrap();
+        go_on.send(()).unwrap();
+        assert_eq!(reader.join().unwrap().unwrap(), b"newer");
+    });
+}
+
+#[test]
+fn what_is_frozen_answers_until_the_base_has_it() {
+    let clock = ManualClock::new();
+    let disk = FaultDisk::new();
+    let engine = open(&(Arc::new(disk.clone()) as _), &clock).unwrap();
+    run(&engine, "k", HOUR, b"kept");
+    disk.fail(std::io::ErrorKind::Other, |event| {
+        event.op == Op::Write && event.file.starts_with("base")
+    });
+    assert!(matches!(engine.checkpoint(), Err(Error::Io(_))));
+    assert_eq!(response(&engine, "k").unwrap(), b"kept");
+    // Commits go on in the next segment meanwhile.
+    run(&engine, "l", HOUR, b"after");
+    disk.clear();
+    engine.checkpoint().unwrap();
+    assert_eq!(response(&engine, "k").unwrap(), b"kept");
+    assert_eq!(response(&engine, "l").unwrap(), b"after");
+    assert_eq!(engine.verify().unwrap().records, 2);
+}
+
+#[test]
+fn recycled_segments_show_nothing_of_their_earlier_use() {
+    let (disk, dyn_disk, clock) = memory();
+    let engine = open(&dyn_disk, &clock).unwrap();
+    // Long frames first, so that their remains lie behind the short frames of the later use.
+    turn_segments(&engine, "a", 60, HOUR);
+    run(&engine, "short", HOUR, b"s");
+    let segments = |disk: &MemoryDisk| {
+        let names = disk.list().unwrap();
+        names.iter().filter(|n| n.starts_with("journal-")).count()
+    };
+    assert!(segments(&disk) <= 3, "{:?}", disk.list());
+    let engine = open(&killed(&disk), &clock).unwrap();
+    assert_eq!(response(&engine, "short").unwrap(), b"s");
+    for n in 0..60 {
+        assert_eq!(response(&engine, &format!("a{n}")).unwrap(), [7; 1500]);
+    }
+}
+
+#[test]
+fn a_closed_generation_takes_no_puts_though_its_bucket_is_the_target() {
+    let (disk, dyn_disk, clock) = memory();
+    let engine = open(&dyn_disk, &clock).unwrap();
+    // Small checkpoints make a generation for 256 rows; it is full long before its bucket ends.
+    for round in 0..6 {
+        for n in 0..100 {
+            run(&engine, &format!("{round}-{n}"), 24 * HOUR, b"r");
+        }
+        engine.checkpoint().unwrap();
+    }
+    assert_eq!(engine.verify().unwrap().records, 600);
+    let tables = engine.verify().unwrap().tables;
+    assert!(tables >= 3, "unfinished and two generations of one bucket, {tables}");
+    // Their filters are stored, complete: after a reopening every key is still found.
+    let engine = open(&killed(&disk), &clock).unwrap();
+    for round in 0..6 {
+        for n in 0..100 {
+            assert!(response(&engine, &format!("{round}-{n}")).is_some());
+        }
+    }
+}
+
+#[test]
+fn release_after_an_interruption_does_not_hide_it() {
+    let (disk, dyn_disk, clock) = memory();
+    let engine = open(&dyn_disk, &clock).unwrap();
+    drop(claim(&engine, "k", HOUR).unwrap());
+    let second = claim(&engine, "k", HOUR).unwrap();
+    let record = second.record.clone().unwrap();
+    assert_eq!(record.previous(), Previous::Interrupted);
+    let fence = record.fence;
+    commit(&engine, "k", Command::Release { fence }).unwrap();
+    // The released lease is refused, even though the key is in flight again.
+    assert!(matches!(complete(&engine, "k", fence, b"x"), Err(Error::Fenced)));
+    for engine in [engine, open(&killed(&disk), &clock).unwrap()] {
+        let third = claim(&engine, "k", HOUR).unwrap().record.unwrap();
+        assert_eq!((third.attempt, third.previous()), (3, Previous::Interrupted));
+        assert!(third.fence > fence);
+    }
+}
+
+#[test]
+fn a_second_recovery_after_the_first_finds_the_same() {
+    let (disk, dyn_disk, clock) = memory();
+    let engine = open(&dyn_disk, &clock).unwrap();
+    turn_segments(&engine, "a", 20, HOUR);
+    let last = claim(&engine, "open", HOUR).unwrap().record.unwrap();
+    let first_disk = Arc::new(disk.snapshot());
+    let first = open(&(first_disk.clone() as _), &clock).unwrap();
+    let second = open(&killed(&first_disk), &clock).unwrap();
+    drop(first);
+    for n in 0..20 {
+        assert_eq!(response(&second, &format!("a{n}")).unwrap(), [7; 1500]);
+    }
+    let taken = claim(&second, "open", HOUR).unwrap().record.unwrap();
+    assert!(taken.fence > last.fence);
+    assert_eq!(taken.previous(), Previous::Interrupted);
+}
+
+#[test]
+fn journal_length_and_retention_may_change_between_openings() {
+    let (disk, dyn_disk, clock) = memory();
+    let mut options = steps::options(&clock);
+    let engine = Engine::open(dyn_disk.clone(), options.clone()).unwrap();
+    turn_segments(&engine, "a", 30, HOUR);
+    run(&engine, "short", MINUTE, b"s");
+    for (round, bytes) in [(1, 256 * 1024), (2, 16 * 1024), (3, 64 * 1024)] {
+        options.journal_bytes = bytes;
+        let engine = Engine::open(killed(&disk), options.clone()).unwrap();
+        turn_segments(&engine, &format!("b{round}-"), 30, 3 * HOUR);
+        for n in 0..30 {
+            assert!(response(&engine, &format!("a{n}")).is_some());
+        }
+        assert_eq!(response(&engine, "short").unwrap(), b"s");
+        engine.close().unwrap();
+    }
+    let engine = Engine::open(killed(&disk), options).unwrap();
+    clock.advance(2 * HOUR);
+    assert_eq!(response(&engine, "a0"), None);
+    assert!(engine.sweep().unwrap().done > 0);
+}
+
+#[test]
+fn a_clock_behind_at_reopening_revives_nothing_and_gives_no_fence_twice() {
+    let (disk, dyn_disk, clock) = memory();
+    let engine = open(&dyn_disk, &clock).unwrap();
+    let fence = run(&engine, "k", MINUTE, b"r");
+    clock.advance(2 * MINUTE);
+    // Any frame carries the time.
+    drop(claim(&engine, "other", HOUR).unwrap());
+    let disk = killed(&disk);
+    let behind = ManualClock::at(std::time::UNIX_EPOCH + Duration::from_secs(1_000));
+    let engine = open(&disk, &behind).unwrap();
+    assert_eq!(response(&engine, "k"), None);
+    let again = claim(&engine, "k", MINUTE).unwrap().record.unwrap();
+    assert!(again.fence > fence);
+    // Time runs on from what was persisted, with the clock.
+    complete(&engine, "k", again.fence, b"r2").unwrap();
+    behind.advance(MINUTE - Duration::from_secs(1));
+    assert!(response(&engine, "k").is_some());
+    behind.advance(Duration::from_secs(1));
+    assert_eq!(response(&engine, "k"), None);
+}
+
+#[test]
+fn what_a_sweep_removed_stays_removed_with_a_clock_behind() {
+    let (disk, dyn_disk, clock) = memory();
+    let engine = open(&dyn_disk, &clock).unwrap();
+    run(&engine, "k", MINUTE, b"r");
+    run(&engine, "kept", 3 * HOUR, b"r");
+    engine.checkpoint().unwrap();
+    clock.advance(HOUR);
+    assert_eq!(engine.sweep().unwrap().done, 1);
+    let at_sweep = firstclaim::Clock::now(&clock);
+    let behind = ManualClock::at(std::time::UNIX_EPOCH);
+    let engine = open(&killed(&disk), &behind).unwrap();
+    assert!(std::time::SystemTime::from(engine.now()) >= at_sweep);
+    assert_eq!(response(&engine, "kept").unwrap(), b"r");
+}
+
+#[test]
+fn unfinished_records_expire_by_sweep_but_not_under_a_live_holder() {
+    let (_, disk, clock) = memory();
+    let engine = open(&disk, &clock).unwrap();
+    drop(claim(&engine, "gone", MINUTE).unwrap());
+    let held = claim(&engine, "held", MINUTE).unwrap();
+    engine.checkpoint().unwrap();
+    clock.advance(HOUR);
+    assert_eq!(engine.sweep().unwrap().unfinished, 1);
+    let left = engine.unfinished(&[]).unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].0, key("held"));
+    drop(held);
+    assert_eq!(engine.unfinished(&[]).unwrap().len(), 0, "expired with its holder");
+}
+
+#[test]
+fn later_commands_of_a_batch_see_earlier_ones() {
+    use firstclaim::internals::Request;
+    let (_, disk, clock) = memory();
+    let engine = open(&disk, &clock).unwrap();
+    let request = |command: &Command| Request {
+        key: key("k"),
+        command: command.clone(),
+    };
+    let claim = Command::Claim(steps::terms(HOUR));
+    let answers = engine.commit(&[request(&claim), request(&claim), request(&claim)]);
+    let replies: Vec<_> = answers.iter().map(|a| a.as_ref().unwrap().reply).collect();
+    let in_flight = Reply::InFlight { interrupted: false };
+    assert_eq!(replies, [Reply::Claimed, in_flight, in_flight]);
+}
+
+#[test]
+fn a_batch_longer_than_a_segment_is_cut_to_fit() {
+    use firstclaim::internals::Request;
+    let (disk, dyn_disk, clock) = memory();
+    let engine = open(&dyn_disk, &clock).unwrap();
+    let names: Vec<String> = (0..40).map(|n| format!("k{n}")).collect();
+    let claims: Vec<Request> = names
+        .iter()
+        .map(|name| Request {
+            key: key(name),
+            command: Command::Claim(steps::terms(HOUR)),
+        })
+        .collect();
+    let granted = engine.commit(&claims);
+    let completes: Vec<Request> = names
+        .iter()
+        .zip(&granted)
+        .map(|(name, answer)| Request {
+            key: key(name),
+            command: Command::Complete {
+                fence: answer.as_ref().unwrap().record.as_ref().unwrap().fence,
+                response: vec![3; 4096].into(),
+                retain_for: None,
+            },
+        })
+        .collect();
+    assert!(engine.commit(&completes).iter().all(Result::is_ok));
+    let engine = open(&killed(&disk), &clock).unwrap();
+    for name in &names {
+        assert_eq!(response(&engine, name).unwrap(), [3; 4096]);
+    }
+}
