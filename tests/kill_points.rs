@@ -115,7 +115,9 @@ fn check(content: MemoryDisk, clock: &ManualClock, told: &Told, at: &str) {
     assert!(fresh.as_u64() > told.fence, "{at}: fence {fresh} again");
     complete(&engine, "fresh", fresh, b"f").unwrap();
     engine.checkpoint().unwrap();
-    engine.verify().unwrap_or_else(|error| panic!("{at}: {error}"));
+    engine
+        .verify()
+        .unwrap_or_else(|error| panic!("{at}: {error}"));
 }
 
 /// Runs the work on a copy of `content` that dies at the `n`th change. None once it lives.

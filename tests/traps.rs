@@ -44,7 +44,11 @@ fn an_expired_overlay_entry_hides_an_older_base_copy() {
     clock.advance(2 * MINUTE);
     assert_eq!(response(&engine, "k"), None);
     engine.checkpoint().unwrap();
-    assert_eq!(response(&engine, "k"), None, "the old copy was removed from the base");
+    assert_eq!(
+        response(&engine, "k"),
+        None,
+        "the old copy was removed from the base"
+    );
     assert_eq!(claim(&engine, "k", HOUR).unwrap().reply, Reply::Claimed);
 }
 
@@ -190,7 +194,10 @@ fn a_closed_generation_takes_no_puts_though_its_bucket_is_the_target() {
     }
     assert_eq!(engine.verify().unwrap().records, 600);
     let tables = engine.verify().unwrap().tables;
-    assert!(tables >= 3, "unfinished and two generations of one bucket, {tables}");
+    assert!(
+        tables >= 3,
+        "unfinished and two generations of one bucket, {tables}"
+    );
     // Their filters are stored, complete: after a reopening every key is still found.
     let engine = open(&killed(&disk), &clock).unwrap();
     for round in 0..6 {
@@ -211,10 +218,16 @@ fn release_after_an_interruption_does_not_hide_it() {
     let fence = record.fence;
     commit(&engine, "k", Command::Release { fence }).unwrap();
     // The released lease is refused, even though the key is in flight again.
-    assert!(matches!(complete(&engine, "k", fence, b"x"), Err(Error::Fenced)));
+    assert!(matches!(
+        complete(&engine, "k", fence, b"x"),
+        Err(Error::Fenced)
+    ));
     for engine in [engine, open(&killed(&disk), &clock).unwrap()] {
         let third = claim(&engine, "k", HOUR).unwrap().record.unwrap();
-        assert_eq!((third.attempt, third.previous()), (3, Previous::Interrupted));
+        assert_eq!(
+            (third.attempt, third.previous()),
+            (3, Previous::Interrupted)
+        );
         assert!(third.fence > fence);
     }
 }
@@ -311,7 +324,11 @@ fn unfinished_records_expire_by_sweep_but_not_under_a_live_holder() {
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].0, key("held"));
     drop(held);
-    assert_eq!(engine.unfinished(&[]).unwrap().len(), 0, "expired with its holder");
+    assert_eq!(
+        engine.unfinished(&[]).unwrap().len(),
+        0,
+        "expired with its holder"
+    );
 }
 
 #[test]

@@ -64,7 +64,10 @@ fn a_failed_sync_poisons_until_reopened_and_replays_go_on() {
     assert!(matches!(store.claim("t", "other"), Err(Error::Poisoned)));
     assert!(matches!(running.complete("x"), Err(Error::Poisoned)));
     assert!(is_done(&store, "done", b"r"));
-    assert!(matches!(store.claim("t", "running"), Ok(Claim::InFlight(_))));
+    assert!(matches!(
+        store.claim("t", "running"),
+        Ok(Claim::InFlight(_))
+    ));
     assert!(store.stats().poisoned && store.stats().trouble.is_some());
     assert!(matches!(store.close(), Err(Error::Poisoned)));
     drop(running);
@@ -107,7 +110,10 @@ fn a_panic_in_a_commit_answers_everybody_and_guesses_nothing() {
         threads.into_iter().map(|t| t.join().unwrap()).collect()
     });
     for answer in answers {
-        assert!(matches!(answer, Err(Error::Indeterminate | Error::Poisoned)));
+        assert!(matches!(
+            answer,
+            Err(Error::Indeterminate | Error::Poisoned)
+        ));
     }
     disk.clear();
     assert!(is_done(&store, "done", b"r"));
@@ -163,7 +169,9 @@ fn a_base_that_cannot_be_read_is_io_never_vacant_and_heals() {
         let store = options(&disk).journal_bytes(8 << 20).open().unwrap();
         // Longer than what redb keeps in memory.
         for n in 0..700 {
-            claimed(&store, &format!("k{n}")).complete([5; 4000]).unwrap();
+            claimed(&store, &format!("k{n}"))
+                .complete([5; 4000])
+                .unwrap();
         }
         store.close().unwrap();
         disk.content().snapshot()

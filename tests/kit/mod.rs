@@ -5,6 +5,7 @@
 //! target of `fuzz/` uses the same files.
 
 #![allow(dead_code, unreachable_pub)] // every test takes what it needs
+#![allow(clippy::expect_used, clippy::panic)] // that is how a test fails
 
 pub mod model;
 pub mod operation;
