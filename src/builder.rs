@@ -325,7 +325,7 @@ impl Builder {
         check_range("base_cache_bytes", self.base_cache_bytes, MIB, usize::MAX)?;
         let shortest = shortest_segment(self.limits.longest_body());
         if !(shortest..=MAX_JOURNAL_BYTES).contains(&self.journal_bytes)
-            || self.journal_bytes % 512 != 0
+            || !self.journal_bytes.is_multiple_of(512)
         {
             return Err(Error::option(format!(
                 "journal_bytes of {} is not a multiple of 512 between {shortest}, which the \

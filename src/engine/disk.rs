@@ -60,12 +60,12 @@ pub trait Disk: Debug + Send + Sync {
 }
 
 /// A file of a [`Disk`].
+#[allow(clippy::len_without_is_empty)] // nobody asks
 pub trait DiskFile: Debug + Send + Sync {
     /// The length in bytes.
     ///
     /// # Errors
     /// Anything the disk reports.
-    #[allow(clippy::len_without_is_empty)]
     fn len(&self) -> io::Result<u64>;
 
     /// Reads exactly `out.len()` bytes from `offset`.

@@ -9,8 +9,6 @@ use crate::knowledge::{Knowledge, Known};
 use crate::line::{Ending, Key};
 use crate::random::Random;
 
-/// How many keys of earlier lives are looked at, when not all are.
-const SAMPLE: u64 = 300;
 /// How many unfinished keys an inspection takes over.
 const TAKEN_OVER: usize = 30;
 
@@ -37,16 +35,15 @@ impl<'a> Inspection<'a> {
     }
 
     /// Compares what is in the store with what is known: every unfinished key, every key reported
-    /// on since the last inspection, and all or a sample of the others. What is seen is known then.
-    pub(crate) fn check(&self, knowledge: &mut Knowledge, all: bool, random: &mut Random) {
+    /// on lately, and about `sample` of the others. What is seen is known then.
+    pub(crate) fn check(&self, knowledge: &mut Knowledge, sample: u64, random: &mut Random) {
         let keys = knowledge.keys.len() as u64 + 1;
         for (key, known) in &mut knowledge.keys {
-            let due = all || knowledge.touched.contains(key) || self.unfinished.contains_key(key);
-            if due || random.within(0..keys) < SAMPLE {
+            let due = knowledge.touched.contains(key) || self.unfinished.contains_key(key);
+            if due || random.within(0..keys) < sample {
                 *known = self.check_key(key, *known);
             }
         }
-        knowledge.touched.clear();
         for (key, record) in &self.unfinished {
             knowledge.highest_fence = knowledge.highest_fence.max(record.fence().as_u64());
             knowledge.keys.entry(key.clone()).or_insert_with(|| {

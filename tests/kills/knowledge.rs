@@ -29,7 +29,7 @@ pub(crate) enum Known {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Knowledge {
     pub(crate) keys: BTreeMap<Key, Known>,
-    /// The keys that were reported on since the last inspection.
+    /// The keys that were reported on since the store was last inspected.
     pub(crate) touched: BTreeSet<Key>,
     /// No fence that is given from now on may be this or less.
     pub(crate) highest_fence: u64,
