@@ -41,6 +41,20 @@ impl fmt::Display for Fence {
 /// When a new lease may be given on a key whose earlier attempt did not finish.
 ///
 /// The policy is stored by the claim that makes the record, and that record's policy decides.
+///
+/// ```
+/// use firstclaim::{Claim, Previous, Store, Takeover};
+///
+/// let store = Store::in_memory()?;
+/// drop(store.claim("acct", "default")?);
+/// drop(store.request("acct", "careful").takeover(Takeover::Never).claim()?);
+///
+/// let again = store.claim("acct", "default")?;
+/// assert!(matches!(again, Claim::Claimed(lease) if lease.previous() == Previous::Interrupted));
+/// let again = store.claim("acct", "careful")?;
+/// assert!(matches!(again, Claim::InFlight(running) if running.is_interrupted()));
+/// # Ok::<(), firstclaim::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Takeover {

@@ -30,6 +30,28 @@ use crate::transition::{Command, Reply};
 ///
 /// Cheap to clone; clones share the store. It is closed by [`close`](Store::close), or when the
 /// last handle is dropped; a lease is a handle too.
+///
+/// After a restart, what the process left unfinished can be settled against the outside system:
+///
+/// ```
+/// use firstclaim::{Builder, Claim, Store, Takeover, UnfinishedState};
+///
+/// # fn receipt_of(key: &[u8]) -> Option<String> { Some("charged".to_owned()) }
+/// let store = Builder::in_memory().takeover(Takeover::Never).open()?;
+/// drop(store.claim("acct_42", "9f1c")?); // as a kill would: nobody knows whether it charged
+///
+/// for open in store.unfinished()? {
+///     assert_eq!(open.state(), UnfinishedState::Interrupted);
+///     if let Some(Claim::Claimed(lease)) = store.resolve(open.tenant(), open.key())? {
+///         match receipt_of(lease.key()) {
+///             Some(receipt) => lease.complete(receipt)?,
+///             None => lease.release()?, // it did not happen
+///         }
+///     }
+/// }
+/// assert!(matches!(store.claim("acct_42", "9f1c")?, Claim::Done(_)));
+/// # Ok::<(), firstclaim::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Store {
     handle: Arc<Handle>,

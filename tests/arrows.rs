@@ -61,7 +61,7 @@ fn layer(module: &str) -> usize {
     let of = |layer: &&[&str]| layer.contains(&module);
     LAYERS
         .iter()
-        .position(|l| of(&l))
+        .position(|l| of(l))
         .unwrap_or_else(|| panic!("{module} has no layer"))
 }
 

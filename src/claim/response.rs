@@ -8,6 +8,24 @@ use crate::record::{Record, State};
 use crate::time::Timestamp;
 
 /// The response of a completed operation.
+#[cfg_attr(
+    feature = "json",
+    doc = r#"
+Stored by [`Lease::complete_json`](crate::Lease::complete_json), it can be read as JSON again:
+
+```
+use firstclaim::{Claim, Store};
+
+let store = Store::in_memory()?;
+if let Claim::Claimed(lease) = store.claim("acct", "key")? {
+    lease.complete_json(&("created", 7))?;
+}
+if let Claim::Done(response) = store.claim("acct", "key")? {
+    assert_eq!(response.json::<(String, u32)>()?, ("created".to_owned(), 7));
+}
+# Ok::<(), Box<dyn std::error::Error>>(())
+```"#
+)]
 #[derive(Clone)]
 pub struct StoredResponse {
     response: Arc<[u8]>,
