@@ -11,6 +11,7 @@
 
 use std::error::Error;
 use std::fs::{self, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -36,8 +37,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 
 /// Runs the order four times: killed, killed, finished, replayed.
 fn parent() -> Result<ExitCode, Box<dyn Error>> {
-    let dir = env::temp_dir().join(format!("firstclaim-recovery-{}", std::process::id()));
-    fs::create_dir_all(&dir)?;
+    let dir = TemporaryDir::create()?;
     for stop in [
         "after saving reserve",
         "before saving charge",
@@ -48,11 +48,10 @@ fn parent() -> Result<ExitCode, Box<dyn Error>> {
             NOWHERE => println!("a run to its end"),
             _ => println!("a run to be killed {stop}"),
         }
-        live_once(&dir, stop)?;
+        live_once(&dir.0, stop)?;
     }
-    let effects = Outside::new(&dir).effects()?;
+    let effects = Outside::new(&dir.0).effects()?;
     println!("outside: {}", effects.join(", "));
-    fs::remove_dir_all(&dir)?;
     let once = effects == PHASES;
     println!("every phase once: {}", if once { "yes" } else { "NO" });
     Ok(if once {
@@ -203,5 +202,24 @@ impl Outside {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// A new directory in the system's temporary one, removed at the end.
+struct TemporaryDir(PathBuf);
+
+impl TemporaryDir {
+    fn create() -> io::Result<Self> {
+        let unique = RandomState::new().hash_one(std::process::id());
+        let path = env::temp_dir().join(format!("firstclaim-recovery-{unique:016x}"));
+        fs::create_dir(&path)?;
+        Ok(TemporaryDir(path))
+    }
+}
+
+impl Drop for TemporaryDir {
+    fn drop(&mut self) {
+        // Nothing depends on it: at worst a few files are left behind.
+        let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -5,17 +5,19 @@
 //! ```
 //!
 //! A provider delivers each event until it is acknowledged, at times twice at once, at times again
-//! after the acknowledgement. The receiver runs the operation behind the event's id with
-//! [`Store::run`] and acknowledges only what is done, and keeps the answers for seven days, longer
-//! than the provider goes on trying.
+//! after the acknowledgement. The receiver runs the operation behind the event's id with `run`,
+//! acknowledges only what is done, and keeps the answers for seven days, longer than the provider
+//! goes on trying.
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use std::{env, fs, thread};
+use std::{env, fs, io, thread};
 
 use firstclaim::{Fingerprint, Lease, Previous, Ran, RunError, Store};
 
@@ -25,14 +27,13 @@ const TENANT: &str = "billing-provider";
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let quick = env::args().any(|argument| argument == "--quick");
     let events = if quick { 200 } else { 2_000 };
-    let dir = env::temp_dir().join(format!("firstclaim-webhook-{}", std::process::id()));
-    let store = Store::builder(&dir).retain_for(SEVEN_DAYS).open()?;
+    let dir = TemporaryDir::create()?;
+    let store = Store::builder(&dir.0).retain_for(SEVEN_DAYS).open()?;
 
     let receiver = Receiver::new(store);
     let deliveries = deliver_all(&receiver, events);
     receiver.store.close()?;
     let once = receiver.ledger.print_summary(events, deliveries);
-    fs::remove_dir_all(&dir)?;
     Ok(if once {
         ExitCode::SUCCESS
     } else {
@@ -191,4 +192,23 @@ fn deliver(receiver: &Receiver, delivery: &Delivery) -> u32 {
     // The acknowledgement was lost on the way: it is answered again, and nothing runs.
     receiver.receive(delivery);
     deliveries + 1
+}
+
+/// A new directory in the system's temporary one, removed at the end.
+struct TemporaryDir(PathBuf);
+
+impl TemporaryDir {
+    fn create() -> io::Result<Self> {
+        let unique = RandomState::new().hash_one(std::process::id());
+        let path = env::temp_dir().join(format!("firstclaim-webhook-{unique:016x}"));
+        fs::create_dir(&path)?;
+        Ok(TemporaryDir(path))
+    }
+}
+
+impl Drop for TemporaryDir {
+    fn drop(&mut self) {
+        // Nothing depends on it: at worst a few files are left behind.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }

@@ -72,7 +72,7 @@ pub struct Engine {
     fence: AtomicU64,
     /// A write to the journal failed: nothing more may be written.
     poisoned: AtomicBool,
-    /// Why it is poisoned.
+    /// What went wrong first.
     trouble: Mutex<Option<String>>,
     counters: Counters,
     /// Rung when there is something for whoever looks after the engine: a frozen overlay to be
@@ -175,11 +175,15 @@ impl Engine {
 
     /// From here on nothing more is written; the first cause is kept to be shown.
     pub(crate) fn poison(&self, cause: impl Into<String>) {
-        self.trouble.lock().get_or_insert(cause.into());
+        self.note_trouble(cause.into());
         self.poisoned.store(true, Ordering::SeqCst);
     }
 
-    /// Why nothing more can be written.
+    pub(crate) fn note_trouble(&self, what: String) {
+        self.trouble.lock().get_or_insert(what);
+    }
+
+    /// What went wrong first: why nothing more can be written, or the damage that was found.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.trouble.lock().clone()
     }

@@ -75,26 +75,33 @@ impl Upkeep {
         }
     }
 
+    /// Does what is due. One thing that fails does not keep the others from being done: a sweep may
+    /// free the space that a checkpoint lacks.
     fn work(&mut self, now: Instant) -> Result<()> {
-        if self.next_checkpoint <= now || self.engine.is_urgent() {
-            let result = if self.next_checkpoint <= now {
-                self.engine.checkpoint()
-            } else {
-                self.engine.finish_checkpoint()
-            };
-            result?;
-            if self.next_checkpoint <= now {
-                self.next_checkpoint = later(now, self.rhythm.checkpoint_every);
-            }
+        let checkpointed = self.checkpoint(now);
+        let swept = self.sweep(now);
+        let prepared = self.engine.prepare_segment();
+        if self.engine.is_unverified() {
+            // What it finds it marks and notes; there is nobody here to tell.
+            let _ = self.engine.verify();
         }
-        self.engine.prepare_segment()?;
+        checkpointed.and(swept).and(prepared)
+    }
+
+    fn checkpoint(&mut self, now: Instant) -> Result<()> {
+        if self.next_checkpoint <= now {
+            self.engine.checkpoint()?;
+            self.next_checkpoint = later(now, self.rhythm.checkpoint_every);
+        } else if self.engine.is_urgent() {
+            self.engine.finish_checkpoint()?;
+        }
+        Ok(())
+    }
+
+    fn sweep(&mut self, now: Instant) -> Result<()> {
         if self.next_sweep <= now {
             self.engine.sweep()?;
             self.next_sweep = later(now, self.rhythm.sweep_every);
-        }
-        if self.engine.is_unverified() {
-            // What it finds it marks; there is nobody here to tell.
-            let _ = self.engine.verify();
         }
         Ok(())
     }

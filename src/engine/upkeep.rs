@@ -178,10 +178,10 @@ impl Engine {
     /// `Closed` if the store is closed meanwhile.
     pub fn verify(&self) -> Result<Verified> {
         self.catalog.heal()?;
-        let found = self
-            .catalog
-            .verify(self.time.now(), &self.stopping)?
-            .into_result()?;
+        let found = self.catalog.verify(self.time.now(), &self.stopping)?;
+        let found = found.into_result().inspect_err(|damage| {
+            self.note_trouble(damage.to_string());
+        })?;
         Ok(Verified {
             records: found.records,
             tables: found.tables,

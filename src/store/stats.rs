@@ -34,7 +34,7 @@ pub struct Stats {
     pub base_reads: u64,
     /// A write failed, so that nothing more can be written until the store is reopened.
     pub poisoned: bool,
-    /// What that failure was.
+    /// What went wrong first: that failure, or damage that a verification found.
     pub trouble: Option<String>,
     /// The store is closed.
     pub closed: bool,

@@ -200,3 +200,25 @@ fn more_leases_and_unfinished_keys_than_the_limits_are_overload() {
         .unwrap();
     assert_eq!(claimed(store.claim("tenant", "3")).attempt(), 1);
 }
+
+#[test]
+fn a_lease_at_the_limit_of_bytes_can_still_be_renewed_saved_and_released() {
+    let limits = Limits {
+        unfinished_bytes: 10_000,
+        ..Limits::default()
+    };
+    let store = Builder::in_memory().limits(limits).open().unwrap();
+    let lease = claimed(store.claim("tenant", "key"));
+    lease.save_recovery_point([1; 6_000]).unwrap();
+    let other = claimed(store.claim("tenant", "other"));
+    let refusal = other.save_recovery_point([2; 6_000]);
+    assert!(matches!(refusal, Err(Error::Overloaded)), "{refusal:?}");
+
+    lease.renew(MINUTE).unwrap();
+    lease.save_recovery_point([3; 6_000]).unwrap();
+    lease.release().unwrap();
+    let next = claimed(store.claim("tenant", "key"));
+    assert_eq!(next.recovery_point(), Some(&[3; 6_000][..]));
+    next.complete("r").unwrap();
+    other.save_recovery_point([2; 6_000]).unwrap();
+}

@@ -1,0 +1,223 @@
+//! Long random workloads, cut at random moments in random ways, and again in recovery.
+
+use std::collections::HashSet;
+
+use firstclaim::Durability;
+use firstclaim::ManualClock;
+use firstclaim::internals::Engine;
+use firstclaim::internals::record::Takeover;
+
+use super::{Effort, Report};
+use crate::disk::{Fate, Image, Keep, Op, SimDisk};
+use crate::random::Random;
+use crate::world::{Acked, Demand, KEYS, Moment, Passed, Setting, Step, World, options};
+
+const STEPS: u64 = 40;
+/// Of the moments of a step, one in so many is tried.
+const MOMENT_IN: u64 = 4;
+/// So many ways of keeping what was not synced, at each moment tried.
+const WAYS: u64 = 3;
+/// Of the images, one in so many is cut again in recovery.
+const AGAIN_IN: u64 = 4;
+
+/// Runs seeds until there are enough images.
+pub fn run(effort: Effort) -> Report {
+    let mut report = Report::default();
+    let mut seconds = 0;
+    let mut seed = effort.seed;
+    while !effort.is_done(&report) {
+        let (one, again) = run_seed(seed, effort.first_only);
+        report.add(one);
+        seconds += again;
+        seed += 1;
+    }
+    report.notes.push(format!("{seconds} with a second crash in recovery"));
+    report
+}
+
+/// One workload; also gives the number of second crashes.
+pub fn run_seed(seed: u64, first_only: bool) -> (Report, u64) {
+    let mut random = Random::new(seed);
+    let mut case = Case {
+        seed,
+        report: Report::default(),
+        again: 0,
+        tried: HashSet::new(),
+    };
+    let setting = Setting {
+        durability: *random.pick(&[
+            Durability::PowerLoss,
+            Durability::PowerLoss,
+            Durability::ProcessCrash,
+        ]),
+        journal_bytes: *random.pick(&[16 * 1024, 24 * 1024, 64 * 1024]),
+    };
+    let clock = ManualClock::new();
+    let mut world = match World::open(Image::default(), setting, clock) {
+        Ok(world) => world,
+        Err(error) => {
+            case.report.violate(format!("seed {seed}: {error}"));
+            return (case.report, 0);
+        }
+    };
+    for _ in 0..STEPS {
+        let step = any_step(&mut random);
+        let salt = random.next();
+        let passed = world.step(step, move |n| Random::new(salt ^ n).chance(MOMENT_IN));
+        if let Some(error) = &passed.error {
+            case.report.violate(format!("seed {seed}, {step:?}: {error}"));
+            break;
+        }
+        for moment in &passed.moments {
+            case.try_moment(&world, &passed, moment, step, &mut random);
+        }
+        if first_only && case.report.violations > 0 {
+            break;
+        }
+    }
+    (case.report, case.again)
+}
+
+fn any_step(random: &mut Random) -> Step {
+    let policies = [
+        Takeover::Gone,
+        Takeover::GoneOrExpired,
+        Takeover::Expired,
+        Takeover::Never,
+    ];
+    let k = random.below(KEYS.len() as u64) as usize;
+    match random.below(24) {
+        0..=4 => Step::Claim(k, *random.pick(&policies)),
+        5..=7 => Step::Complete(k),
+        8 => Step::Renew(k),
+        9 => Step::Save(k),
+        10 | 11 => Step::Release(k),
+        12 | 13 => Step::Drop(k),
+        14 => Step::Forget(k),
+        15 => Step::Resolve(k),
+        16 => Step::Batch,
+        17 => Step::Burst(1 + random.below(12) as usize),
+        18 | 19 => Step::Checkpoint,
+        20 => Step::Sweep,
+        _ => Step::Advance(1 + random.below(200)),
+    }
+}
+
+struct Case {
+    seed: u64,
+    report: Report,
+    again: u64,
+    /// Digests of the images tried, so that equal ones are tried once.
+    tried: HashSet<u64>,
+}
+
+impl Case {
+    fn try_moment(
+        &mut self,
+        world: &World,
+        passed: &Passed,
+        moment: &Moment,
+        step: Step,
+        random: &mut Random,
+    ) {
+        let allowed = passed.allowed(moment);
+        // The process is killed: all is visible still.
+        self.try_image(world, &allowed, &moment.image, step, "kill", random);
+        let history;
+        let allowed = match world.setting.durability {
+            Durability::PowerLoss => allowed,
+            Durability::ProcessCrash => {
+                history = world.history();
+                history
+            }
+        };
+        for way in 0..WAYS {
+            let keep = match way {
+                0 => *random.pick(&[Keep::None, Keep::All, Keep::AllButLast]),
+                _ => Keep::Some(random.next()),
+            };
+            let image = moment.image.cut(keep);
+            self.try_image(world, &allowed, &image, step, &format!("{keep:?}"), random);
+        }
+    }
+
+    fn try_image(
+        &mut self,
+        world: &World,
+        allowed: &[&Acked],
+        image: &Image,
+        step: Step,
+        how: &str,
+        random: &mut Random,
+    ) {
+        if !self.tried.insert(image.digest()) {
+            return;
+        }
+        let demand = Demand {
+            allowed,
+            setting: world.setting,
+            clock: &world.clock,
+        };
+        self.report.cases += 1;
+        if let Err(what) = demand.check(image) {
+            self.note(step, how, &what);
+        }
+        if random.chance(AGAIN_IN) {
+            self.report.cases += 1;
+            self.again += 1;
+            let crashed = crash_in_recovery(image, &demand, random);
+            // Under `ProcessCrash` a kill only left unsynced frames; a cut in recovery may take
+            // them, as long as nothing was answered yet.
+            let cut_after_kill =
+                how == "kill" && world.setting.durability == Durability::ProcessCrash;
+            let history;
+            let demand = Demand {
+                allowed: if cut_after_kill {
+                    history = world.history();
+                    &history
+                } else {
+                    allowed
+                },
+                ..demand
+            };
+            if let Err(what) = demand.check(&crashed) {
+                self.note(step, &format!("{how}, and again in recovery"), &what);
+            }
+        }
+    }
+
+    fn note(&mut self, step: Step, how: &str, what: &str) {
+        self.report.violate(format!(
+            "seed {}, {step:?}, {how}: {what}; repeat: .ci/campaigns random --seed {} --cases 1",
+            self.seed, self.seed
+        ));
+    }
+}
+
+/// The image after a second power cut at a random operation of the recovery.
+fn crash_in_recovery(image: &Image, demand: &Demand<'_>, random: &mut Random) -> Image {
+    let disk = SimDisk::over(image.clone());
+    let at = random.below(30);
+    let mut number = 0;
+    disk.set_plan(move |op, _, _| {
+        if op == Op::Read {
+            return Fate::Happens;
+        }
+        number += 1;
+        if number > at {
+            Fate::Fails(std::io::ErrorKind::Other)
+        } else {
+            Fate::Happens
+        }
+    });
+    drop(Engine::open(
+        disk.as_disk(),
+        options(demand.setting, demand.clock),
+    ));
+    let keep = match random.below(3) {
+        0 => Keep::None,
+        1 => Keep::All,
+        _ => Keep::Some(random.next()),
+    };
+    disk.image().cut(keep)
+}

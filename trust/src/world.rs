@@ -1,0 +1,455 @@
+//! A store under test, what it has acknowledged, and what that demands of every recovery.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use firstclaim::internals::record::{Fence, Holder, Record, State, Takeover};
+use firstclaim::internals::transition::{Command, Reply, Terms};
+use firstclaim::internals::{Answer, Engine, EngineOptions, RecordKey, Request};
+use firstclaim::{Durability, Error, Limits, ManualClock};
+
+use crate::disk::{Fate, Image, Keep, SimDisk};
+
+/// The keys that single commands go to.
+pub const KEYS: [&str; 3] = ["a", "b", "c"];
+
+/// How a store is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    pub durability: Durability,
+    pub journal_bytes: u64,
+}
+
+impl Setting {
+    pub const SMALL: Setting = Setting {
+        durability: Durability::PowerLoss,
+        journal_bytes: 16 * 1024,
+    };
+}
+
+/// One thing done to a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Claim(usize, Takeover),
+    Complete(usize),
+    Renew(usize),
+    Save(usize),
+    Release(usize),
+    /// The guard is dropped.
+    Drop(usize),
+    Forget(usize),
+    Resolve(usize),
+    /// Several keys in one batch: claims of those that are free.
+    Batch,
+    /// Many other keys, claimed and done, so that segments turn over.
+    Burst(usize),
+    Checkpoint,
+    Sweep,
+    /// Time passes, in seconds.
+    Advance(u64),
+}
+
+/// Everything that was acknowledged.
+#[derive(Debug, Clone, Default)]
+pub struct Acked {
+    pub records: BTreeMap<String, Arc<Record>>,
+    /// The highest fence that was given.
+    pub fence: u64,
+}
+
+impl Acked {
+    /// The record of a key at `now`, if no holder is alive.
+    fn live(&self, name: &str, now: firstclaim::internals::Timestamp) -> Option<&Arc<Record>> {
+        let record = self.records.get(name)?;
+        (!record.is_expired(Holder::Gone, now)).then_some(record)
+    }
+
+    fn note(&mut self, name: &str, answer: &Answer) {
+        match &answer.record {
+            Some(record) => {
+                self.fence = self.fence.max(record.fence.as_u64());
+                self.records.insert(name.to_owned(), record.clone());
+            }
+            None => {
+                self.records.remove(name);
+            }
+        }
+    }
+}
+
+/// A store on a simulated disk.
+pub struct World {
+    pub disk: SimDisk,
+    pub clock: ManualClock,
+    pub setting: Setting,
+    pub engine: Engine,
+    pub acked: Acked,
+    leases: BTreeMap<usize, Answer>,
+    bursts: usize,
+    /// The states since the beginning of the step, one for each acknowledgement.
+    trail: Vec<Acked>,
+    /// How many acknowledgements there were in the step; shared with what watches the disk.
+    acks: Arc<AtomicUsize>,
+    /// The states since the last checkpoint was over, and those of the latest step.
+    history: Vec<Acked>,
+    /// The latest step was a checkpoint: what came before it is durable.
+    checkpointed: bool,
+}
+
+/// The disk at one moment of a step.
+pub struct Moment {
+    pub image: Image,
+    /// How many acknowledgements of the step had been given.
+    acks: usize,
+}
+
+/// What a step left: the moments within it, and whether it ended in an error.
+pub struct Passed {
+    pub moments: Vec<Moment>,
+    pub error: Option<Error>,
+    /// The states before, between and after the acknowledgements.
+    trail: Vec<Acked>,
+}
+
+impl Passed {
+    /// The states that a stop at this moment may leave: what was acknowledged, and that with the
+    /// commit that was under way.
+    pub fn allowed(&self, moment: &Moment) -> Vec<&Acked> {
+        self.trail.iter().skip(moment.acks).take(2).collect()
+    }
+}
+
+pub fn options(setting: Setting, clock: &ManualClock) -> EngineOptions {
+    EngineOptions {
+        durability: setting.durability,
+        limits: Limits {
+            response_bytes: 2048,
+            recovery_point_bytes: 512,
+            ..Limits::default()
+        },
+        journal_bytes: setting.journal_bytes,
+        base_cache_bytes: 1 << 20,
+        clock: Arc::new(clock.clone()),
+    }
+}
+
+pub fn key(name: &str) -> RecordKey {
+    RecordKey::new(b"tenant", name.as_bytes(), 255).expect("a valid name")
+}
+
+fn terms(takeover: Takeover) -> Terms {
+    Terms {
+        lease_for: Duration::from_secs(30),
+        retain_for: Duration::from_secs(300),
+        takeover,
+        fingerprint: None,
+    }
+}
+
+fn request(name: &str, command: Command) -> Request {
+    Request {
+        key: key(name),
+        command,
+    }
+}
+
+impl World {
+    /// A store on `image`, which must be empty or hold nothing that was acknowledged.
+    pub fn open(image: Image, setting: Setting, clock: ManualClock) -> Result<Self, Error> {
+        let disk = SimDisk::over(image);
+        let engine = Engine::open(disk.as_disk(), options(setting, &clock))?;
+        Ok(World {
+            disk,
+            clock,
+            setting,
+            engine,
+            acked: Acked::default(),
+            leases: BTreeMap::new(),
+            bursts: 0,
+            trail: Vec::new(),
+            acks: Arc::default(),
+            history: vec![Acked::default()],
+            checkpointed: false,
+        })
+    }
+
+    /// Does a step, and gives the disk as it was before every operation that `pick` picks, by its
+    /// number within the step.
+    pub fn step(&mut self, step: Step, pick: impl Fn(u64) -> bool + Send + 'static) -> Passed {
+        let moments: Arc<Mutex<Vec<Moment>>> = Arc::default();
+        let (seen, acks) = (moments.clone(), self.acks.clone());
+        self.trail = vec![self.acked.clone()];
+        self.acks.store(0, Ordering::SeqCst);
+        let mut number = 0;
+        self.disk.set_plan(move |op, _, image| {
+            if op != crate::disk::Op::Read {
+                if pick(number) {
+                    seen.lock().expect("no panic").push(Moment {
+                        image: image.clone(),
+                        acks: acks.load(Ordering::SeqCst),
+                    });
+                }
+                number += 1;
+            }
+            Fate::Happens
+        });
+        let error = self.act(step).err();
+        self.disk.clear_plan();
+        let mut moments = std::mem::take(&mut *moments.lock().expect("no panic"));
+        moments.push(Moment {
+            image: self.disk.image(),
+            acks: self.acks.load(Ordering::SeqCst),
+        });
+        let trail = std::mem::take(&mut self.trail);
+        if std::mem::take(&mut self.checkpointed) {
+            self.history.clear();
+        }
+        self.checkpointed = step == Step::Checkpoint && error.is_none();
+        self.history.extend(trail.iter().cloned());
+        Passed {
+            moments,
+            error,
+            trail,
+        }
+    }
+
+    /// The states that a power cut may leave under [`Durability::ProcessCrash`].
+    pub fn history(&self) -> Vec<&Acked> {
+        self.history.iter().collect()
+    }
+
+    fn note(&mut self, name: &str, answer: &Answer) {
+        self.acked.note(name, answer);
+        self.trail.push(self.acked.clone());
+        self.acks.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Does a step under whatever plan the disk has.
+    pub fn act(&mut self, step: Step) -> Result<(), Error> {
+        match step {
+            Step::Claim(k, takeover) => {
+                let answer = self.commit(KEYS[k], Command::Claim(terms(takeover)))?;
+                self.keep(k, answer);
+            }
+            Step::Resolve(k) => {
+                let lease_for = Duration::from_secs(30);
+                let answer = self.commit(KEYS[k], Command::Resolve { lease_for })?;
+                self.keep(k, answer);
+            }
+            Step::Complete(k) => {
+                let Some(fence) = self.fence_of(k) else {
+                    return Ok(());
+                };
+                let response = format!("{k} {fence} done").into_bytes().into();
+                self.on_lease(k, Command::Complete { fence, response, retain_for: None }, true)?;
+            }
+            Step::Release(k) => {
+                let Some(fence) = self.fence_of(k) else {
+                    return Ok(());
+                };
+                self.on_lease(k, Command::Release { fence }, true)?;
+            }
+            Step::Renew(k) => {
+                let Some(fence) = self.fence_of(k) else {
+                    return Ok(());
+                };
+                let lease_for = Duration::from_secs(45);
+                self.on_lease(k, Command::Renew { fence, lease_for }, false)?;
+            }
+            Step::Save(k) => {
+                let Some(fence) = self.fence_of(k) else {
+                    return Ok(());
+                };
+                let point = format!("{fence} saved").into_bytes().into();
+                self.on_lease(k, Command::Save { fence, point }, false)?;
+            }
+            Step::Drop(k) => drop(self.leases.remove(&k)),
+            Step::Forget(k) => {
+                match self.commit(KEYS[k], Command::Forget { held: false }) {
+                    Err(Error::Held) => {}
+                    other => drop(other?),
+                }
+            }
+            Step::Batch => self.batch()?,
+            Step::Burst(count) => self.burst(count)?,
+            Step::Checkpoint => self.engine.checkpoint()?,
+            Step::Sweep => drop(self.engine.sweep()?),
+            Step::Advance(secs) => self.clock.advance(Duration::from_secs(secs)),
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self) -> Result<(), Error> {
+        let names: Vec<String> = (0..4).map(|n| format!("batch{n}")).collect();
+        let claims: Vec<Request> = names
+            .iter()
+            .map(|name| request(name, Command::Claim(terms(Takeover::Gone))))
+            .collect();
+        // All or nothing: the acknowledgements of a batch come together.
+        for (name, answer) in names.iter().zip(self.engine.commit(&claims)) {
+            self.acked.note(name, &answer?);
+        }
+        self.trail.push(self.acked.clone());
+        self.acks.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn burst(&mut self, count: usize) -> Result<(), Error> {
+        for _ in 0..count {
+            self.bursts += 1;
+            let name = format!("burst{:04}", self.bursts);
+            let answer = self.commit(&name, Command::Claim(terms(Takeover::Gone)))?;
+            let fence = answer.record.as_ref().map(|r| r.fence);
+            let complete = Command::Complete {
+                fence: fence.unwrap_or(Fence::from_u64(0)),
+                response: vec![self.bursts as u8; 1200].into(),
+                retain_for: None,
+            };
+            self.commit(&name, complete)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, name: &str, command: Command) -> Result<Answer, Error> {
+        let mut answers = self.engine.commit(&[request(name, command)]);
+        let answer = answers.pop().expect("one answer for one request")?;
+        if answer.reply != Reply::Vacant {
+            self.note(name, &answer);
+        }
+        Ok(answer)
+    }
+
+    fn on_lease(&mut self, k: usize, command: Command, ends: bool) -> Result<(), Error> {
+        match self.commit(KEYS[k], command) {
+            Ok(_) if ends => drop(self.leases.remove(&k)),
+            Ok(_) => {}
+            Err(Error::Fenced | Error::AlreadyCompleted) => drop(self.leases.remove(&k)),
+            Err(other) => return Err(other),
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, k: usize, answer: Answer) {
+        if answer.holding.is_some() {
+            self.leases.insert(k, answer);
+        }
+    }
+
+    fn fence_of(&self, k: usize) -> Option<Fence> {
+        let record = self.leases.get(&k)?.record.as_ref();
+        record.map(|record| record.fence)
+    }
+}
+
+/// What one recovery must show: one of these states, whole.
+pub struct Demand<'a> {
+    pub allowed: &'a [&'a Acked],
+    pub setting: Setting,
+    pub clock: &'a ManualClock,
+}
+
+impl Demand<'_> {
+    /// Opens `image` and compares; then once more after a cut that keeps nothing.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check(&self, image: &Image) -> Result<(), String> {
+        let disk = SimDisk::over(image.clone());
+        let shown = {
+            let engine = self.reopen(&disk)?;
+            self.which(&engine)?
+        };
+        // An outcome once shown is not unsaid by a later cut.
+        let after_cut = SimDisk::over(disk.image().cut(Keep::None));
+        let engine = self.reopen(&after_cut)?;
+        let again = self.which(&engine)?;
+        if !same_state(self.allowed[shown], self.allowed[again], &engine) {
+            return Err(format!("state {shown} was shown, and {again} after a later cut"));
+        }
+        self.check_going_on(&engine, &after_cut)
+    }
+
+    fn reopen(&self, disk: &SimDisk) -> Result<Engine, String> {
+        Engine::open(disk.as_disk(), options(self.setting, self.clock))
+            .map_err(|error| format!("does not open: {error}"))
+    }
+
+    /// Which of the allowed states the engine shows.
+    fn which(&self, engine: &Engine) -> Result<usize, String> {
+        let mut wrong = Vec::new();
+        for (n, acked) in self.allowed.iter().enumerate() {
+            match difference(engine, acked, self.allowed) {
+                None => return Ok(n),
+                Some(what) => wrong.push(what),
+            }
+        }
+        wrong.dedup();
+        Err(wrong.join("; or "))
+    }
+
+    /// The store goes on: fences rise, nothing is held, the base is whole, files stay bounded.
+    fn check_going_on(&self, engine: &Engine, disk: &SimDisk) -> Result<(), String> {
+        let told = self.allowed.iter().map(|acked| acked.fence).min().unwrap_or(0);
+        let command = Command::Claim(terms(Takeover::Gone));
+        let mut answers = engine.commit(&[request("fresh", command)]);
+        let answer = answers.pop().expect("one answer").map_err(|e| format!("claim: {e}"))?;
+        let fence = answer.record.map_or(0, |record| record.fence.as_u64());
+        if answer.reply != Reply::Claimed || fence <= told {
+            return Err(format!("fence {fence} after {told} was given"));
+        }
+        engine.verify().map_err(|error| format!("verify: {error}"))?;
+        let files = disk.image().files();
+        let segments = files.iter().filter(|(name, _)| name.starts_with("journal-"));
+        if segments.count() > 4 {
+            return Err(format!("too many segments: {files:?}"));
+        }
+        Ok(())
+    }
+}
+
+fn same_state(a: &Acked, b: &Acked, engine: &Engine) -> bool {
+    let names = a.records.keys().chain(b.records.keys());
+    let now = engine.now();
+    names.into_iter().all(|name| a.live(name, now) == b.live(name, now))
+}
+
+/// How the engine differs from a state, if it does.
+fn difference(engine: &Engine, acked: &Acked, all: &[&Acked]) -> Option<String> {
+    let now = engine.now();
+    let mut names: Vec<&String> = all.iter().flat_map(|a| a.records.keys()).collect();
+    names.sort();
+    names.dedup();
+    for name in names {
+        let expected = acked.live(name, now);
+        match engine.peek(&key(name)) {
+            Ok(found) => {
+                let found = found.map(|(record, _)| record);
+                if found.as_ref() != expected {
+                    return Some(format!(
+                        "{name}: {} instead of {}",
+                        short(found.as_ref()),
+                        short(expected)
+                    ));
+                }
+            }
+            Err(error) => return Some(format!("{name}: {error}")),
+        }
+    }
+    None
+}
+
+fn short(record: Option<&Arc<Record>>) -> String {
+    match record {
+        None => "vacant".to_owned(),
+        Some(record) => {
+            let state = match &record.state {
+                State::InFlight { ends_at } => format!("in flight to {}", ends_at.as_micros()),
+                State::Released => "released".to_owned(),
+                State::Done { response, .. } => format!("done with {} bytes", response.len()),
+            };
+            format!("{state} (fence {}, attempt {})", record.fence, record.attempt)
+        }
+    }
+}
