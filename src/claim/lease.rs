@@ -47,6 +47,8 @@ struct Hold {
     holding: Option<Holding>,
     /// The last `complete` failed, so the operation did run.
     complete_failed: bool,
+    /// The end of the lease as it was last seen while the lease was the current one.
+    end: Timestamp,
 }
 
 impl Lease {
@@ -56,12 +58,17 @@ impl Lease {
         record: Arc<Record>,
         holding: Holding,
     ) -> Self {
+        let end = match record.state {
+            State::InFlight { ends_at } => ends_at,
+            _ => record.since,
+        };
         Lease {
             record,
             key,
             hold: Mutex::new(Hold {
                 holding: Some(holding),
                 complete_failed: false,
+                end,
             }),
             handle,
         }
@@ -130,8 +137,9 @@ impl Lease {
         self.carry_out(Command::Renew {
             fence: self.fence(),
             lease_for: check_duration("lease_for", lease_for)?,
-        })
-        .map(drop)
+        })?;
+        self.end();
+        Ok(())
     }
 
     /// Stores the response, for as long as the record says, and ends the lease. A holder past its
@@ -223,12 +231,12 @@ impl Lease {
         self.hold.lock().complete_failed = !done;
     }
 
+    /// The end of the lease; the store may have renewed it too.
     fn end(&self) -> Timestamp {
-        let renewed = self.handle.lease_end(&self.key, self.fence());
-        renewed.unwrap_or(match self.record.state {
-            State::InFlight { ends_at } => ends_at,
-            _ => self.record.since,
-        })
+        let now = self.handle.lease_end(&self.key, self.fence());
+        let mut hold = self.hold.lock();
+        hold.end = now.unwrap_or(hold.end);
+        hold.end
     }
 }
 

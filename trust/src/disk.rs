@@ -255,12 +255,15 @@ impl Image {
     /// The files and their lengths.
     pub fn files(&self) -> Vec<(String, u64)> {
         let names = self.live_names.iter();
-        names.map(|(name, inode)| (name.clone(), self.inodes[*inode].live.len)).collect()
+        names
+            .map(|(name, inode)| (name.clone(), self.inodes[*inode].live.len))
+            .collect()
     }
 
     fn sectors(&self) -> usize {
         let used = self.live_names.values();
-        used.map(|inode| self.inodes[*inode].live.sectors.len()).sum()
+        used.map(|inode| self.inodes[*inode].live.sectors.len())
+            .sum()
     }
 
     fn set_name(&mut self, change: NameChange) {
@@ -480,8 +483,10 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.disk.ask(Op::Write, &self.name)?;
-        self.disk.check_room(self.inode, offset + bytes.len() as u64)?;
-        self.disk.with_inode(self.inode, |inode| inode.write(offset, bytes));
+        self.disk
+            .check_room(self.inode, offset + bytes.len() as u64)?;
+        self.disk
+            .with_inode(self.inode, |inode| inode.write(offset, bytes));
         Ok(())
     }
 
@@ -502,7 +507,8 @@ impl DiskFile for SimFile {
                 Ok(())
             }
             Some(way) => {
-                self.disk.with_inode(self.inode, |inode| inode.fail_sync(way));
+                self.disk
+                    .with_inode(self.inode, |inode| inode.fail_sync(way));
                 Err(io::ErrorKind::Other.into())
             }
         }

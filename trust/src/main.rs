@@ -53,12 +53,20 @@ fn main() -> ExitCode {
             "{name}: {} cases, {} violations{} ({:.0} s, seed {seed})",
             report.cases,
             report.violations,
-            report.notes.iter().map(|note| format!(", {note}")).collect::<String>(),
+            report
+                .notes
+                .iter()
+                .map(|note| format!(", {note}"))
+                .collect::<String>(),
             begin.elapsed().as_secs_f64()
         );
         if let Some(first) = &report.first {
             println!("  first: {first}");
         }
     }
-    if all_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if all_clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -156,8 +156,18 @@ fn request(name: &str, command: Command) -> Request {
 }
 
 impl World {
-    /// A store on `image`, which must be empty or hold nothing that was acknowledged.
+    /// A new store on `image`, which must be empty.
     pub fn open(image: Image, setting: Setting, clock: ManualClock) -> Result<Self, Error> {
+        Self::reopen(image, setting, clock, Acked::default())
+    }
+
+    /// A store on `image`, where `acked` was acknowledged.
+    pub fn reopen(
+        image: Image,
+        setting: Setting,
+        clock: ManualClock,
+        acked: Acked,
+    ) -> Result<Self, Error> {
         let disk = SimDisk::over(image);
         let engine = Engine::open(disk.as_disk(), options(setting, &clock))?;
         Ok(World {
@@ -165,12 +175,12 @@ impl World {
             clock,
             setting,
             engine,
-            acked: Acked::default(),
             leases: BTreeMap::new(),
             bursts: 0,
             trail: Vec::new(),
             acks: Arc::default(),
-            history: vec![Acked::default()],
+            history: vec![acked.clone()],
+            acked,
             checkpointed: false,
         })
     }
@@ -243,7 +253,15 @@ impl World {
                     return Ok(());
                 };
                 let response = format!("{k} {fence} done").into_bytes().into();
-                self.on_lease(k, Command::Complete { fence, response, retain_for: None }, true)?;
+                self.on_lease(
+                    k,
+                    Command::Complete {
+                        fence,
+                        response,
+                        retain_for: None,
+                    },
+                    true,
+                )?;
             }
             Step::Release(k) => {
                 let Some(fence) = self.fence_of(k) else {
@@ -266,12 +284,10 @@ impl World {
                 self.on_lease(k, Command::Save { fence, point }, false)?;
             }
             Step::Drop(k) => drop(self.leases.remove(&k)),
-            Step::Forget(k) => {
-                match self.commit(KEYS[k], Command::Forget { held: false }) {
-                    Err(Error::Held) => {}
-                    other => drop(other?),
-                }
-            }
+            Step::Forget(k) => match self.commit(KEYS[k], Command::Forget { held: false }) {
+                Err(Error::Held) => {}
+                other => drop(other?),
+            },
             Step::Batch => self.batch()?,
             Step::Burst(count) => self.burst(count)?,
             Step::Checkpoint => self.engine.checkpoint()?,
@@ -366,7 +382,9 @@ impl Demand<'_> {
         let engine = self.reopen(&after_cut)?;
         let again = self.which(&engine)?;
         if !same_state(self.allowed[shown], self.allowed[again], &engine) {
-            return Err(format!("state {shown} was shown, and {again} after a later cut"));
+            return Err(format!(
+                "state {shown} was shown, and {again} after a later cut"
+            ));
         }
         self.check_going_on(&engine, &after_cut)
     }
@@ -391,17 +409,29 @@ impl Demand<'_> {
 
     /// The store goes on: fences rise, nothing is held, the base is whole, files stay bounded.
     fn check_going_on(&self, engine: &Engine, disk: &SimDisk) -> Result<(), String> {
-        let told = self.allowed.iter().map(|acked| acked.fence).min().unwrap_or(0);
+        let told = self
+            .allowed
+            .iter()
+            .map(|acked| acked.fence)
+            .min()
+            .unwrap_or(0);
         let command = Command::Claim(terms(Takeover::Gone));
         let mut answers = engine.commit(&[request("fresh", command)]);
-        let answer = answers.pop().expect("one answer").map_err(|e| format!("claim: {e}"))?;
+        let answer = answers
+            .pop()
+            .expect("one answer")
+            .map_err(|e| format!("claim: {e}"))?;
         let fence = answer.record.map_or(0, |record| record.fence.as_u64());
         if answer.reply != Reply::Claimed || fence <= told {
             return Err(format!("fence {fence} after {told} was given"));
         }
-        engine.verify().map_err(|error| format!("verify: {error}"))?;
+        engine
+            .verify()
+            .map_err(|error| format!("verify: {error}"))?;
         let files = disk.image().files();
-        let segments = files.iter().filter(|(name, _)| name.starts_with("journal-"));
+        let segments = files
+            .iter()
+            .filter(|(name, _)| name.starts_with("journal-"));
         if segments.count() > 4 {
             return Err(format!("too many segments: {files:?}"));
         }
@@ -412,7 +442,9 @@ impl Demand<'_> {
 fn same_state(a: &Acked, b: &Acked, engine: &Engine) -> bool {
     let names = a.records.keys().chain(b.records.keys());
     let now = engine.now();
-    names.into_iter().all(|name| a.live(name, now) == b.live(name, now))
+    names
+        .into_iter()
+        .all(|name| a.live(name, now) == b.live(name, now))
 }
 
 /// How the engine differs from a state, if it does.
@@ -449,7 +481,10 @@ fn short(record: Option<&Arc<Record>>) -> String {
                 State::Released => "released".to_owned(),
                 State::Done { response, .. } => format!("done with {} bytes", response.len()),
             };
-            format!("{state} (fence {}, attempt {})", record.fence, record.attempt)
+            format!(
+                "{state} (fence {}, attempt {})",
+                record.fence, record.attempt
+            )
         }
     }
 }

@@ -1,3 +1,5 @@
 //! Later.
 use super::{Effort, Report};
-pub fn run(_: Effort) -> Report { Report::default() }
+pub fn run(_: Effort) -> Report {
+    Report::default()
+}

@@ -31,7 +31,9 @@ pub fn run(effort: Effort) -> Report {
         seconds += again;
         seed += 1;
     }
-    report.notes.push(format!("{seconds} with a second crash in recovery"));
+    report
+        .notes
+        .push(format!("{seconds} with a second crash in recovery"));
     report
 }
 
@@ -65,7 +67,8 @@ pub fn run_seed(seed: u64, first_only: bool) -> (Report, u64) {
         let salt = random.next();
         let passed = world.step(step, move |n| Random::new(salt ^ n).chance(MOMENT_IN));
         if let Some(error) = &passed.error {
-            case.report.violate(format!("seed {seed}, {step:?}: {error}"));
+            case.report
+                .violate(format!("seed {seed}, {step:?}: {error}"));
             break;
         }
         for moment in &passed.moments {
