@@ -33,8 +33,8 @@ use crate::sync::{AtomicBool, AtomicU64, Bell, Mutex, Ordering};
 use crate::time::{Clock, StoreTime, Timestamp};
 use crate::transition::{Command, Terms, Write, step};
 
-/// A reader that meets a freeze starts over; after this many times it waits for the commit right,
-/// under which there is none.
+/// A reader that meets a freeze or a change of its key starts over; after this many times it waits
+/// for the commit right, under which there is none.
 const MAX_READ_TRIES: usize = 4;
 /// How many unfinished records are listed under one hold of the overlay.
 const UNFINISHED_PAGE: usize = 1024;
@@ -102,10 +102,9 @@ impl Engine {
     /// As a claim.
     pub fn try_claim(&self, key: &RecordKey, terms: &Terms) -> Result<Option<Answer>> {
         let now = self.time.now();
-        let Some(record) = self.find_without_right(key, now)? else {
+        let Some((record, holder)) = self.look(key, now)? else {
             return Ok(None);
         };
-        let holder = self.holders.status(record.fence, now);
         let command = Command::Claim(terms.clone());
         let step = step(Some(&record), holder, &command, now, Fence::from_u64(0))
             .map_err(commit::refused)?;
@@ -125,8 +124,8 @@ impl Engine {
     /// `Corrupt`, or an I/O error of the base.
     pub fn peek(&self, key: &RecordKey) -> Result<Option<Seen>> {
         let now = self.time.now();
-        let record = self.find_without_right(key, now)?;
-        Ok(record.and_then(|record| self.seen(record, now)))
+        let seen = self.look(key, now)?;
+        Ok(seen.filter(|(record, holder)| !record.is_expired(*holder, now)))
     }
 
     /// Every unfinished record whose encoded name begins with `prefix`.
@@ -140,7 +139,11 @@ impl Engine {
             for (key, slot) in page {
                 match slot {
                     Slot::Record(record) => {
-                        all.extend(self.seen(record, now).map(|seen| (key, seen)));
+                        let seen = self.confirm(&key, record, now)?;
+                        let live = |(record, holder): &Seen| {
+                            record.is_unfinished() && !record.is_expired(*holder, now)
+                        };
+                        all.extend(seen.filter(live).map(|seen| (key, seen)));
                     }
                     Slot::Damaged => return Err(damaged(&key)),
                 }
@@ -209,9 +212,40 @@ impl Engine {
         (self.overlay.entries(), self.overlay.unfinished_size())
     }
 
-    fn seen(&self, record: Arc<Record>, now: Timestamp) -> Option<Seen> {
-        let holder = self.holders.status(record.fence, now);
-        (!record.is_expired(holder, now)).then_some((record, holder))
+    /// The record of `key`, expired or not, with its holder, without the commit right.
+    fn look(&self, key: &RecordKey, now: Timestamp) -> Result<Option<Seen>> {
+        match self.find_without_right(key, now)? {
+            Some(record) => self.confirm(key, record, now),
+            None => Ok(None),
+        }
+    }
+
+    /// Adds the holder to a record just read. A completion or a release is shown first, and then its
+    /// holder is gone: a record in flight counts as left behind only if it is still the one in force
+    /// after its holder was found gone.
+    fn confirm(
+        &self,
+        key: &RecordKey,
+        mut record: Arc<Record>,
+        now: Timestamp,
+    ) -> Result<Option<Seen>> {
+        for _ in 0..MAX_READ_TRIES {
+            let holder = self.holders.status(record.fence, now);
+            if holder == Holder::Alive || !matches!(record.state, State::InFlight { .. }) {
+                return Ok(Some((record, holder)));
+            }
+            match self.find_without_right(key, now)? {
+                Some(again) if Arc::ptr_eq(&again, &record) => return Ok(Some((again, holder))),
+                Some(again) => record = again,
+                None => return Ok(None),
+            }
+        }
+        let _right = self.writer.lock();
+        let found = self.find(key, now)?;
+        Ok(found.map(|record| {
+            let holder = self.holders.status(record.fence, now);
+            (record, holder)
+        }))
     }
 
     fn for_each_unfinished(

@@ -52,7 +52,8 @@ struct Batch {
     waiting: Vec<(usize, Result<Answer>)>,
     /// Leases that the frame ends.
     ended: Vec<Fence>,
-    /// Keys and bytes that the frame adds to the unfinished records.
+    /// Keys and bytes that the frame adds to the unfinished records; what it takes away is not
+    /// counted before it is done.
     new_unfinished: usize,
     new_unfinished_bytes: usize,
 }
@@ -127,7 +128,8 @@ impl Engine {
             batch.answer(index, false, Err(Error::Poisoned));
             return true;
         }
-        if let Err(error) = self.admit(batch, key, changed.as_deref(), step.reply) {
+        let growth = Growth::of(key, entry.as_deref(), changed.as_deref());
+        if let Err(error) = self.admit(batch, growth, step.reply) {
             batch.answer(index, depends_on_frame, Err(error));
             return true;
         }
@@ -138,6 +140,8 @@ impl Engine {
             writer.frame.rewind(mark);
             return false;
         }
+        batch.new_unfinished += growth.records;
+        batch.new_unfinished_bytes += growth.bytes;
         self.take(batch, index, request, entry, changed, step.reply);
         true
     }
@@ -170,33 +174,17 @@ impl Engine {
         Ok((entry, step.map_err(refused)?))
     }
 
-    /// Refuses what would go over a limit.
-    fn admit(
-        &self,
-        batch: &Batch,
-        key: &RecordKey,
-        changed: Option<&Record>,
-        reply: Reply,
-    ) -> Result<()> {
+    /// Refuses what would go over a limit. What does not grow is never refused: a lease that is out
+    /// can always be renewed, completed and released.
+    fn admit(&self, batch: &Batch, growth: Growth, reply: Reply) -> Result<()> {
         let limits = &self.options.limits;
-        if reply == Reply::Claimed && self.holders.guards() >= limits.leases {
-            return Err(Error::Overloaded);
-        }
-        let Some(record) = changed.filter(|record| record.is_unfinished()) else {
-            return Ok(());
-        };
         let (count, bytes) = self.overlay.unfinished_size();
-        let is_new = !self.overlay.is_unfinished(key);
-        if is_new && count + batch.new_unfinished >= limits.unfinished {
-            return Err(Error::Overloaded);
-        }
-        // A lease that is out can always be renewed and released.
-        let grows = is_new || record.recovery_point.is_some();
-        let bytes = bytes + batch.new_unfinished_bytes + unfinished_bytes(key, record);
-        if grows && bytes > limits.unfinished_bytes {
-            return Err(Error::Overloaded);
-        }
-        Ok(())
+        let count = count + batch.new_unfinished + growth.records;
+        let bytes = bytes + batch.new_unfinished_bytes + growth.bytes;
+        let over = (growth.records > 0 && count > limits.unfinished)
+            || (growth.bytes > 0 && bytes > limits.unfinished_bytes)
+            || (reply == Reply::Claimed && self.holders.guards() >= limits.leases);
+        if over { Err(Error::Overloaded) } else { Ok(()) }
     }
 
     /// Takes a change into the frame, with its answer.
@@ -212,10 +200,6 @@ impl Engine {
         if let Some(record) = &changed {
             self.fence
                 .fetch_max(record.fence.as_u64(), Ordering::SeqCst);
-            if record.is_unfinished() {
-                batch.new_unfinished += 1;
-                batch.new_unfinished_bytes += unfinished_bytes(&request.key, record);
-            }
         }
         // Before the record is published: a reader must not see it without its holder.
         let holding = match (&changed, reply) {
@@ -312,6 +296,26 @@ impl Batch {
             self.waiting.push((index, answer));
         } else {
             self.answers[index] = Some(answer);
+        }
+    }
+}
+
+/// What a change adds to the unfinished records.
+#[derive(Debug, Clone, Copy)]
+struct Growth {
+    records: usize,
+    bytes: usize,
+}
+
+impl Growth {
+    fn of(key: &RecordKey, before: Option<&Record>, after: Option<&Record>) -> Self {
+        let records = |record: Option<&Record>| usize::from(record.is_some());
+        let bytes = |record: Option<&Record>| record.map_or(0, |r| unfinished_bytes(key, r));
+        let before = before.filter(|record| record.is_unfinished());
+        let after = after.filter(|record| record.is_unfinished());
+        Growth {
+            records: records(after).saturating_sub(records(before)),
+            bytes: bytes(after).saturating_sub(bytes(before)),
         }
     }
 }

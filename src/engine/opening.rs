@@ -132,6 +132,7 @@ fn new_store() -> StoreRow {
         applied: 0,
         fence: 0,
         time_us: 0,
+        generations: 0,
     }
 }
 

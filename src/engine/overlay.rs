@@ -167,11 +167,6 @@ impl Overlay {
             .collect()
     }
 
-    /// Whether the unfinished record of `key`, if any, is known.
-    pub(crate) fn is_unfinished(&self, key: &RecordKey) -> bool {
-        self.0.read().unfinished.contains_key(key)
-    }
-
     /// How many unfinished records there are, and the bytes of their keys and recovery points.
     pub(crate) fn unfinished_size(&self) -> (usize, usize) {
         let layers = self.0.read();

@@ -35,7 +35,9 @@ fn main() -> ExitCode {
         }
     }
     // What is contained on purpose need not be shown.
-    std::panic::set_hook(Box::new(|_| {}));
+    if std::env::var_os("TRUST_PANICS").is_none() {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
     let mut all_clean = true;
     for (name, run, usual) in CAMPAIGNS {
         if !names.is_empty() && !names.iter().any(|n| n == name) {

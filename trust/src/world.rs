@@ -1,13 +1,13 @@
 //! A store under test, what it has acknowledged, and what that demands of every recovery.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use firstclaim::internals::record::{Fence, Holder, Record, State, Takeover};
-use firstclaim::internals::transition::{Command, Reply, Terms};
-use firstclaim::internals::{Answer, Engine, EngineOptions, RecordKey, Request};
+use firstclaim::internals::transition::{Command, Reply, Terms, Write, step};
+use firstclaim::internals::{Answer, Engine, EngineOptions, RecordKey, Request, Timestamp};
 use firstclaim::{Durability, Error, Limits, ManualClock};
 
 use crate::disk::{Fate, Image, Keep, SimDisk};
@@ -57,13 +57,29 @@ pub struct Acked {
     pub records: BTreeMap<String, Arc<Record>>,
     /// The highest fence that was given.
     pub fence: u64,
+    /// Keys whose records were worked out rather than told, so that their fences are not known.
+    worked_out: BTreeSet<String>,
 }
 
 impl Acked {
     /// The record of a key at `now`, if no holder is alive.
-    fn live(&self, name: &str, now: firstclaim::internals::Timestamp) -> Option<&Arc<Record>> {
+    fn live(&self, name: &str, now: Timestamp) -> Option<&Arc<Record>> {
         let record = self.records.get(name)?;
         (!record.is_expired(Holder::Gone, now)).then_some(record)
+    }
+
+    /// Whether what was found is what this state says.
+    fn fits(&self, name: &str, found: Option<&Arc<Record>>, now: Timestamp) -> bool {
+        match (found, self.live(name, now)) {
+            (Some(found), Some(expected)) if self.worked_out.contains(name) => {
+                let expected = Record {
+                    fence: found.fence,
+                    ..(**expected).clone()
+                };
+                **found == expected
+            }
+            (found, expected) => found == expected,
+        }
     }
 
     fn note(&mut self, name: &str, answer: &Answer) {
@@ -71,6 +87,7 @@ impl Acked {
             Some(record) => {
                 self.fence = self.fence.max(record.fence.as_u64());
                 self.records.insert(name.to_owned(), record.clone());
+                self.worked_out.remove(name);
             }
             None => {
                 self.records.remove(name);
@@ -96,6 +113,8 @@ pub struct World {
     history: Vec<Acked>,
     /// The latest step was a checkpoint: what came before it is durable.
     checkpointed: bool,
+    /// The state as it is if the commands whose outcome was not established did happen.
+    unknown: Option<Acked>,
 }
 
 /// The disk at one moment of a step.
@@ -182,6 +201,7 @@ impl World {
             history: vec![acked.clone()],
             acked,
             checkpointed: false,
+            unknown: None,
         })
     }
 
@@ -303,8 +323,13 @@ impl World {
             .iter()
             .map(|name| request(name, Command::Claim(terms(Takeover::Gone))))
             .collect();
+        let answers = self.engine.commit(&claims);
+        if matches!(answers[0], Err(Error::Indeterminate)) {
+            let all = names.iter().zip(&claims);
+            self.note_unknown(all.map(|(name, request)| (name.as_str(), &request.command)));
+        }
         // All or nothing: the acknowledgements of a batch come together.
-        for (name, answer) in names.iter().zip(self.engine.commit(&claims)) {
+        for (name, answer) in names.iter().zip(answers) {
             self.acked.note(name, &answer?);
         }
         self.trail.push(self.acked.clone());
@@ -329,12 +354,48 @@ impl World {
     }
 
     fn commit(&mut self, name: &str, command: Command) -> Result<Answer, Error> {
-        let mut answers = self.engine.commit(&[request(name, command)]);
-        let answer = answers.pop().expect("one answer for one request")?;
+        let mut answers = self.engine.commit(&[request(name, command.clone())]);
+        let answer = answers.pop().expect("one answer for one request");
+        if matches!(answer, Err(Error::Indeterminate)) {
+            self.note_unknown([(name, &command)].into_iter());
+        }
+        let answer = answer?;
         if answer.reply != Reply::Vacant {
             self.note(name, &answer);
         }
         Ok(answer)
+    }
+
+    /// Works out what commands, whose outcome was not established, would have made.
+    fn note_unknown<'c>(&mut self, commands: impl Iterator<Item = (&'c str, &'c Command)>) {
+        let mut perhaps = self.acked.clone();
+        for (name, command) in commands {
+            let record = perhaps.records.get(name);
+            let fence = record.map(|record| record.fence);
+            let is_held = self.leases.values().any(|lease| {
+                lease.record.as_ref().map(|record| record.fence) == fence && fence.is_some()
+            });
+            let holder = if is_held { Holder::Alive } else { Holder::Gone };
+            let next = Fence::from_u64(perhaps.fence + 1);
+            let record = record.map(Arc::as_ref);
+            let Ok(step) = step(record, holder, command, self.engine.now(), next) else {
+                continue;
+            };
+            match step.write {
+                Write::Put(record) => {
+                    perhaps.records.insert(name.to_owned(), Arc::new(record));
+                    perhaps.worked_out.insert(name.to_owned());
+                }
+                Write::Delete => drop(perhaps.records.remove(name)),
+                Write::Keep => {}
+            }
+        }
+        self.unknown.get_or_insert(perhaps);
+    }
+
+    /// The state if the commands whose outcome was not established did happen, if there are any.
+    pub fn with_unknown(&self) -> Option<Acked> {
+        self.unknown.clone()
     }
 
     fn on_lease(&mut self, k: usize, command: Command, ends: bool) -> Result<(), Error> {
@@ -458,7 +519,7 @@ fn difference(engine: &Engine, acked: &Acked, all: &[&Acked]) -> Option<String> 
         match engine.peek(&key(name)) {
             Ok(found) => {
                 let found = found.map(|(record, _)| record);
-                if found.as_ref() != expected {
+                if !acked.fits(name, found.as_ref(), now) {
                     return Some(format!(
                         "{name}: {} instead of {}",
                         short(found.as_ref()),

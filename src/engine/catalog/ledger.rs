@@ -40,6 +40,8 @@ pub(crate) struct StoreRow {
     pub(crate) fence: u64,
     /// Time does not go back behind it.
     pub(crate) time_us: u64,
+    /// How many generations there are, so that a lost row or table is noticed.
+    pub(crate) generations: u64,
 }
 
 /// All rows, as of the last commit.
@@ -93,6 +95,12 @@ impl Ledger {
                 Ok(())
             })?;
         }
+        if ledger.generations.len() as u64 != ledger.store.generations {
+            return Err(Error::corrupt(
+                BASE_FILE,
+                "the list of generations is not whole",
+            ));
+        }
         Ok(ledger)
     }
 
@@ -104,7 +112,11 @@ impl Ledger {
 
     /// Writes the rows about the whole store.
     pub(super) fn write_store(&self, transaction: &mut Transaction<'_>) -> Result<()> {
-        let store = encode_row(STORE_KEY, &self.store);
+        let store = StoreRow {
+            generations: self.generations.len() as u64,
+            ..self.store
+        };
+        let store = encode_row(STORE_KEY, &store);
         transaction.put(META, STORE_KEY, &store)?;
         let unfinished = encode_row(UNFINISHED_KEY, &self.unfinished);
         transaction.put(META, UNFINISHED_KEY, &unfinished)?;

@@ -1,5 +1,164 @@
-//! Later.
+//! Single flipped bits in closed stores: damage at rest.
+//!
+//! Before the verification has passed over the damage, a key may look vacant; how often is counted.
+//! Afterwards never. Wrong bytes, and panics that reach the caller, never at all.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use firstclaim::internals::Engine;
+use firstclaim::internals::record::{Record, Takeover};
+use firstclaim::{Error, ManualClock};
+
 use super::{Effort, Report};
-pub fn run(_: Effort) -> Report {
-    Report::default()
+use crate::disk::{Image, SimDisk};
+use crate::random::Random;
+use crate::world::{Setting, Step, World, key, options};
+
+/// A closed store and what it holds.
+struct Made {
+    image: Image,
+    clock: ManualClock,
+    records: BTreeMap<String, Arc<Record>>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    refused_to_open: u64,
+    vacant_before: u64,
+    corrupt: u64,
+    unharmed: u64,
+}
+
+/// Flips as many bits as the effort says, one at a time.
+pub fn run(effort: Effort) -> Report {
+    let mut report = Report::default();
+    let mut counts = Counts::default();
+    let stores = [made(3), made(40), made(400)];
+    let mut random = Random::new(effort.seed);
+    while !effort.is_done(&report) {
+        let store = random.pick(&stores);
+        let files = store.image.files();
+        let total: u64 = files.iter().map(|(_, len)| len * 8).sum();
+        // Every bit of every file is as likely, but most of all of them in the base: the journal
+        // of a closed store is void.
+        let bit = random.below(total);
+        let (name, bit) = if random.chance(8) {
+            place(&files, bit)
+        } else {
+            in_base(&files, bit)
+        };
+        report.cases += 1;
+        if std::env::var_os("TRUST_PANICS").is_some() {
+            eprintln!("case {} {name} bit {bit}", report.cases);
+        }
+        let mut image = store.image.clone();
+        image.flip(&name, bit);
+        let tried = catch_unwind(AssertUnwindSafe(|| try_flipped(store, image, &mut counts)));
+        let what = match tried {
+            Ok(Ok(())) => continue,
+            Ok(Err(what)) => what,
+            Err(_) => "a panic reached the caller".to_owned(),
+        };
+        report.violate(format!("{name}, bit {bit}: {what}; seed {}", effort.seed));
+    }
+    report.notes.push(format!(
+        "{} did not open, {} showed damage, {} looked vacant before verification, {} unharmed",
+        counts.refused_to_open, counts.corrupt, counts.vacant_before, counts.unharmed
+    ));
+    report
+}
+
+fn made(bursts: usize) -> Made {
+    let clock = ManualClock::new();
+    let setting = Setting {
+        journal_bytes: 64 * 1024,
+        ..Setting::SMALL
+    };
+    let mut world =
+        World::open(Image::default(), setting, clock.clone()).expect("a new store opens");
+    for step in [
+        Step::Burst(bursts),
+        Step::Checkpoint,
+        Step::Advance(100),
+        Step::Claim(0, Takeover::Never),
+        Step::Save(0),
+        Step::Claim(1, Takeover::Gone),
+        Step::Complete(1),
+        Step::Burst(bursts / 4),
+    ] {
+        world.act(step).expect("an undisturbed step succeeds");
+    }
+    world.engine.close().expect("an undisturbed store closes");
+    Made {
+        image: world.disk.image(),
+        clock,
+        records: world.acked.records.clone(),
+    }
+}
+
+fn place(files: &[(String, u64)], mut bit: u64) -> (String, u64) {
+    for (name, len) in files {
+        if bit < len * 8 {
+            return (name.clone(), bit);
+        }
+        bit -= len * 8;
+    }
+    (files[0].0.clone(), 0)
+}
+
+fn in_base(files: &[(String, u64)], bit: u64) -> (String, u64) {
+    let base = files.iter().find(|(name, _)| name == "base.redb");
+    let (name, len) = base.expect("a closed store has a base");
+    (name.clone(), bit % (len * 8))
+}
+
+fn try_flipped(store: &Made, image: Image, counts: &mut Counts) -> Result<(), String> {
+    let disk = SimDisk::over(image);
+    let setting = Setting {
+        journal_bytes: 64 * 1024,
+        ..Setting::SMALL
+    };
+    let engine = match Engine::open(disk.as_disk(), options(setting, &store.clock)) {
+        Ok(engine) => engine,
+        Err(Error::Corrupt { .. } | Error::Io(_) | Error::Format { .. }) => {
+            counts.refused_to_open += 1;
+            return Ok(());
+        }
+        Err(other) => return Err(format!("opening: {other}")),
+    };
+    let before = look(store, &engine)?;
+    counts.vacant_before += u64::from(before.vacant > 0);
+    let verified = engine.verify();
+    let after = look(store, &engine)?;
+    if after.vacant > 0 {
+        return Err(format!("{} vacant after {verified:?}", after.vacant));
+    }
+    if verified.is_ok() && after.corrupt > 0 {
+        return Err(format!("{} corrupt though verified", after.corrupt));
+    }
+    counts.corrupt += u64::from(after.corrupt > 0 || verified.is_err());
+    counts.unharmed += u64::from(after.corrupt == 0 && verified.is_ok());
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct Looked {
+    vacant: u64,
+    corrupt: u64,
+}
+
+fn look(store: &Made, engine: &Engine) -> Result<Looked, String> {
+    let mut looked = Looked::default();
+    for (name, record) in &store.records {
+        match engine.peek(&key(name)) {
+            Ok(Some((found, _))) if found == *record => {}
+            Ok(Some((found, _))) => return Err(format!("{name} is {found:?}")),
+            Ok(None) => looked.vacant += 1,
+            Err(Error::Corrupt { .. } | Error::Io(_)) => looked.corrupt += 1,
+            Err(other) => return Err(format!("{name}: {other}")),
+        }
+    }
+    Ok(looked)
 }
