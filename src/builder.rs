@@ -20,6 +20,8 @@ const MIB: usize = 1 << 20;
 const MAX_BODY_BYTES: usize = 64 * MIB;
 /// No segment may be longer.
 const MAX_JOURNAL_BYTES: u64 = 1 << 30;
+/// Records in a transaction of a checkpoint: some 10 ms of work.
+const TRANSACTION_RECORDS: usize = 2048;
 /// How long to sleep between tries to take a directory that is in use.
 const LOCK_POLL: Duration = Duration::from_millis(10);
 
@@ -291,6 +293,7 @@ impl Builder {
             limits: self.limits,
             journal_bytes: self.journal_bytes,
             base_cache_bytes: self.base_cache_bytes,
+            transaction_records: TRANSACTION_RECORDS,
             clock: match &self.clock {
                 Some(clock) => clock.clone(),
                 None => Arc::new(SystemClock::new()),

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::bugs::{self, Bug};
 use crate::engine::holders::Holding;
 use crate::engine::{Answer, Engine, Request};
 use crate::error::{Error, Result};
@@ -269,6 +270,10 @@ impl Pending {
         }
         drop(slot);
         let answer = answer.ok().filter(|a| a.reply == Reply::Claimed)?;
+        if bugs::is(Bug::UndeliveredLeaseHeld) {
+            std::mem::forget(answer);
+            return None;
+        }
         Some(Undelivered {
             request: Request {
                 key: self.request.key.clone(),

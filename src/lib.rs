@@ -26,6 +26,7 @@
 //! sync. What is promised, against what, and what is not, is in `docs/guarantees.md`; how it is
 //! built is in `ARCHITECTURE.md`.
 
+mod bugs;
 mod builder;
 mod claim;
 mod codec;

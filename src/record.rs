@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bugs::{self, Bug};
 use crate::fingerprint::Fingerprint;
 use crate::time::Timestamp;
 
@@ -151,6 +152,7 @@ impl Record {
         match (&self.state, self.takeover, holder) {
             (State::InFlight { .. }, _, Holder::Alive) => false,
             (State::InFlight { .. }, Takeover::Never, Holder::Gone) => false,
+            _ if bugs::is(Bug::ExpiryOffByOne) => now > self.expires_at,
             _ => now >= self.expires_at,
         }
     }

@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 7] = [
     &["engine"],
     &["transition", "codec"],
     &["record"],
-    &["key", "fingerprint", "time", "error", "sync"],
+    &["key", "fingerprint", "time", "error", "sync", "bugs"],
 ];
 
 /// Where an arrow points up, and why that is right.

@@ -1,6 +1,6 @@
 //! Stores made step by step, with everything they ever acknowledged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,13 +191,13 @@ impl Maker {
 
     pub fn closed(self) -> Made {
         self.engine.close().expect("nothing disturbs it");
-        self.killed()
+        self.killed(1)
     }
 
-    /// As a kill leaves it.
-    pub fn killed(self) -> Made {
+    /// As a kill leaves it while the base lacks what is in the latest `segments` segments.
+    pub fn killed(self, segments: usize) -> Made {
         let files = files_of(&self.disk.content().snapshot());
-        let log = logged(&files);
+        let log = logged(&files, segments);
         // Frames without changes only name the next segment.
         let changing = log.iter().filter(|(_, changes)| *changes > 0).count();
         let mut states = self.states.iter().rev().take(changing + 1).rev().cloned();
@@ -235,29 +235,20 @@ pub fn claim(takeover: Takeover) -> Command {
     })
 }
 
-/// The frames that the base does not have, in order, with their numbers of changes: those of the
-/// latest run's segments, since older ones are spares or gone.
-fn logged(files: &Files) -> Vec<(Logged, u32)> {
-    let segments = files.iter().filter(|(name, _)| name.starts_with("journal-0"));
-    let segments: Vec<_> = segments.collect();
-    let named: BTreeSet<u64> = segments
-        .iter()
-        .flat_map(|(_, bytes)| segment::frames(bytes))
-        .map(|frame| frame.next_segment)
-        .collect();
-    let mut log = Vec::new();
-    // Names are in order of their numbers. What was not recycled yet has no successor here.
-    for (n, (name, bytes)) in segments.iter().enumerate() {
-        let header = segment::header(bytes).unwrap_or_default();
-        let is_last = n + 1 == segments.len();
-        let leads_on = segment::frames(bytes).last().is_some_and(|f| f.next_segment != 0);
-        assert!(is_last || leads_on, "{name} {named:?} {header:?}");
-        log.extend(segment::frames(bytes).into_iter().map(|frame| {
-            let content = bytes[frame.at..frame.at + frame.len].to_vec();
-            let file = (*name).clone();
-            let logged = Logged { file, at: frame.at, content };
+/// The frames of the latest `segments` segments, in order, with their numbers of changes.
+fn logged(files: &Files, segments: usize) -> Vec<(Logged, u32)> {
+    // Names are in the order of their numbers.
+    let named = files.iter().filter(|(name, _)| name.starts_with("journal-0"));
+    let latest: Vec<_> = named.rev().take(segments).collect();
+    let frames = latest.into_iter().rev().flat_map(|(file, bytes)| {
+        segment::frames(bytes).into_iter().map(move |frame| {
+            let logged = Logged {
+                file: file.clone(),
+                at: frame.at,
+                content: bytes[frame.at..frame.at + frame.len].to_vec(),
+            };
             (logged, frame.changes)
-        }));
-    }
-    log
+        })
+    });
+    frames.collect()
 }

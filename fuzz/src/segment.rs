@@ -18,8 +18,6 @@ pub struct Frame {
     /// Without padding.
     pub len: usize,
     pub changes: u32,
-    /// 0 if it is not the segment's last.
-    pub next_segment: u64,
 }
 
 /// The header that counts: the first whole copy.
@@ -67,7 +65,6 @@ fn frame(segment: &[u8], seed: u64, at: usize) -> Option<Frame> {
         at,
         len,
         changes: u32::from_le_bytes(*fixed[48..].first_chunk()?),
-        next_segment: number(fixed, 40),
     })
 }
 

@@ -17,6 +17,7 @@ use redb::{
 };
 
 use super::disk::{Disk, DiskFile};
+use crate::bugs::{self, Bug};
 use crate::error::{Error, Result};
 use crate::sync::{AtomicBool, Ordering, RwLock};
 
@@ -132,8 +133,8 @@ impl Base {
         };
         let result = contained(|| {
             let mut inner = database.begin_write().map_err(|e| failed(e.into()))?;
-            inner.set_two_phase_commit(true);
-            inner.set_quick_repair(true);
+            inner.set_two_phase_commit(!bugs::is(Bug::OnePhaseBaseCommits));
+            inner.set_quick_repair(!bugs::is(Bug::OnePhaseBaseCommits));
             let mut transaction = Transaction {
                 inner: &inner,
                 tables: HashMap::new(),

@@ -8,9 +8,10 @@ use super::holders::Holding;
 use super::journal::frame::FrameBuilder;
 use super::journal::{Journal, RotateError, longest_frame};
 use super::overlay::{Entry, unfinished_bytes};
+use crate::bugs::{self, Bug};
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
-use crate::record::{Fence, Holder, Record};
+use crate::record::{Fence, Holder, Record, State};
 use crate::sync::Ordering;
 use crate::time::Timestamp;
 use crate::transition::{Command, Refusal, Reply, Step, Write, step};
@@ -121,7 +122,15 @@ impl Engine {
                 batch.answer(index, depends_on_frame, Ok(answer));
                 return true;
             }
-            Write::Put(record) => Some(Arc::new(record)),
+            Write::Put(mut record) => {
+                if bugs::is(Bug::ReleaseHidesInterruption)
+                    && matches!(request.command, Command::Release { .. })
+                {
+                    record.state = State::Released;
+                    record.interrupted = None;
+                }
+                Some(Arc::new(record))
+            }
             Write::Delete => None,
         };
         if self.is_poisoned() {
@@ -149,7 +158,8 @@ impl Engine {
     /// Looks the key up, in the frame first, and decides.
     fn decide(&self, batch: &Batch, request: &Request, now: Timestamp) -> Result<(Entry, Step)> {
         let found = match batch.changes.get(&request.key) {
-            Some(entry) => Ok(entry.clone()),
+            Some(entry) if !bugs::is(Bug::BatchIgnoresEarlierCommands) => Ok(entry.clone()),
+            Some(_) => self.find(&request.key, now),
             None => self.find(&request.key, now),
         };
         let entry = match (found, &request.command) {
@@ -169,7 +179,12 @@ impl Engine {
             Some(record) => self.holders.status(record.fence, now),
             None => Holder::Gone,
         };
-        let next_fence = Fence::from_u64(self.fence.load(Ordering::SeqCst) + 1);
+        let last = match &entry {
+            Some(record) if bugs::is(Bug::FencePerKey) => record.fence.as_u64(),
+            None if bugs::is(Bug::FencePerKey) => 0,
+            _ => self.fence.load(Ordering::SeqCst),
+        };
+        let next_fence = Fence::from_u64(last + 1);
         let step = step(entry.as_deref(), holder, &request.command, now, next_fence);
         Ok((entry, step.map_err(refused)?))
     }
@@ -203,6 +218,7 @@ impl Engine {
         }
         // Before the record is published: a reader must not see it without its holder.
         let holding = match (&changed, reply) {
+            (Some(_), Reply::Claimed) if bugs::is(Bug::HolderRegisteredLate) => None,
             (Some(record), Reply::Claimed) => Some(self.holders.register(record.fence)),
             _ => None,
         };
@@ -233,6 +249,7 @@ impl Engine {
             let count = changes.len() as u64;
             self.counters.changes.fetch_add(count, Ordering::Relaxed);
             self.overlay.publish(changes);
+            batch.register_late(&self.holders);
             ended.into_iter().for_each(|fence| self.holders.end(fence));
         }
         for (index, answer) in batch.waiting.drain(..) {
@@ -290,6 +307,22 @@ impl Engine {
 }
 
 impl Batch {
+    /// Only with a bug: what must be done before the records are published.
+    fn register_late(&mut self, holders: &Arc<super::Holders>) {
+        if !bugs::is(Bug::HolderRegisteredLate) {
+            return;
+        }
+        std::thread::yield_now();
+        for (_, answer) in &mut self.waiting {
+            if let Ok(answer) = answer
+                && answer.reply == Reply::Claimed
+            {
+                let fence = answer.record.as_ref().map(|record| record.fence);
+                answer.holding = fence.map(|fence| holders.register(fence));
+            }
+        }
+    }
+
     /// Notes an answer that changes nothing; it waits for the frame if it came from there.
     fn answer(&mut self, index: usize, depends_on_frame: bool, answer: Result<Answer>) {
         if depends_on_frame {

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::bugs::{self, Bug};
 use crate::record::{Fence, Holder};
 use crate::sync::Mutex;
 use crate::time::Timestamp;
@@ -105,7 +106,13 @@ impl Holding {
 impl Drop for Holding {
     fn drop(&mut self) {
         let hold = self.keep_until.map(Hold::Until);
-        self.holders.0.lock().replace(self.fence, hold);
+        let mut table = self.holders.0.lock();
+        table.replace(self.fence, hold);
+        if bugs::is(Bug::LateDropRemovesNewer)
+            && let Some(newest) = table.holds.keys().max().copied()
+        {
+            table.replace(newest, None);
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use self::segment::{
     Blank, FRAMES_OFFSET, Header, MIN_SEGMENT_BYTES, SECTOR_BYTES, SPARE_FILE, Segment,
 };
 use super::disk::Disk;
+use crate::bugs::{self, Bug};
 use crate::builder::Durability;
 use crate::codec::MAX_RECORD_OVERHEAD_BYTES;
 use crate::record::Fence;
@@ -122,7 +123,7 @@ impl Journal {
         fence: Fence,
     ) -> io::Result<()> {
         self.write(frame, time, fence, None)?;
-        if self.terms.durability == Durability::PowerLoss {
+        if self.terms.durability == Durability::PowerLoss && !bugs::is(Bug::AnswerBeforeSync) {
             self.sync()?;
         }
         Ok(())
@@ -143,7 +144,11 @@ impl Journal {
         let mut seal = FrameBuilder::default();
         seal.clear();
         self.write(&mut seal, time, fence, Some(number))
-            .and_then(|()| self.sync())
+            .and_then(|()| match self.terms.durability {
+                _ if bugs::is(Bug::NoSyncAtRotation) => Ok(()),
+                Durability::ProcessCrash if bugs::is(Bug::BaseBeforeSegmentSync) => Ok(()),
+                _ => self.sync(),
+            })
             .map_err(RotateError::Seal)?;
         let old = std::mem::replace(&mut self.active, next);
         self.offset = FRAMES_OFFSET;

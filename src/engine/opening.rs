@@ -15,6 +15,7 @@ use super::journal::segment::{SPARE_FILE, can_be_recycled, number_of};
 use super::journal::{Journal, JournalTerms, Spares};
 use super::overlay::{Entry, Overlay};
 use super::{Counters, Engine, EngineOptions};
+use crate::bugs::{self, Bug};
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
 use crate::record::Fence;
@@ -50,7 +51,7 @@ impl Engine {
             // Left by an opening that was cut short, and made anew above or not needed.
             let _ = disk.remove(UNFINISHED_BASE_FILE);
         }
-        let catalog = Catalog::open(&disk, options.base_cache_bytes)?;
+        let catalog = Catalog::open(&disk, &options)?;
         let before = catalog.store();
         let mut recovered = read_journal(&*disk, &before)?;
         let overlay = Overlay::over(catalog.load_unfinished()?);
@@ -64,6 +65,12 @@ impl Engine {
             .fence
             .max(recovered.fence.as_u64())
             .max(now.as_micros().min(MAX_CLOCK_FENCE));
+
+        let fence = if bugs::is(Bug::FenceResetAtReopening) {
+            0
+        } else {
+            fence
+        };
 
         let spares = Arc::new(Spares::default());
         // What the chain does not need is void: it can be used for the new run's first segment.
@@ -91,6 +98,14 @@ impl Engine {
             new_run: Some(before.run + 1),
             first_segment: number,
             through: batch,
+        };
+        let applied = match bugs::is(Bug::OldSegmentsNotVoided) {
+            true => Applied {
+                new_run: None,
+                first_segment: before.first_segment.unwrap_or(number),
+                through: before.applied,
+            },
+            false => applied,
         };
         catalog.apply(entries.iter(), applied, fence, time.now())?;
         overlay.note_in_base(entries);

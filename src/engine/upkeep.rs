@@ -6,6 +6,7 @@ use super::Engine;
 use super::catalog::Applied;
 use super::commit::Request;
 use super::overlay::Slot;
+use crate::bugs::{self, Bug};
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
 use crate::sync::Ordering;
@@ -75,6 +76,9 @@ impl Engine {
         };
         let fence = self.fence.load(Ordering::SeqCst);
         let now = self.time.now();
+        if bugs::is(Bug::FrozenDroppedEarly) {
+            self.overlay.drop_frozen();
+        }
         self.catalog
             .apply(frozen.entries.iter(), applied, fence, now)?;
         self.overlay.drop_frozen();

@@ -24,6 +24,7 @@ pub fn options(clock: &ManualClock) -> EngineOptions {
         },
         journal_bytes: SEGMENT_BYTES,
         base_cache_bytes: 1 << 20,
+        transaction_records: 100,
         clock: Arc::new(clock.clone()),
     }
 }

@@ -315,6 +315,13 @@ impl SimDisk {
         *locked(&self.0.plan) = None;
     }
 
+    /// The same disk, with its plan, for another process; this one's no longer matters.
+    pub fn fork(&self) -> Self {
+        let fork = SimDisk::over(self.image());
+        *locked(&fork.0.plan) = locked(&self.0.plan).take();
+        fork
+    }
+
     /// The disk as it is.
     pub fn image(&self) -> Image {
         locked(&self.0.image).clone()

@@ -20,12 +20,15 @@ pub const KEYS: [&str; 3] = ["a", "b", "c"];
 pub struct Setting {
     pub durability: Durability,
     pub journal_bytes: u64,
+    /// Few, so that a checkpoint can be cut between its transactions.
+    pub transaction_records: usize,
 }
 
 impl Setting {
     pub const SMALL: Setting = Setting {
         durability: Durability::PowerLoss,
         journal_bytes: 16 * 1024,
+        transaction_records: 2,
     };
 }
 
@@ -47,6 +50,8 @@ pub enum Step {
     Burst(usize),
     Checkpoint,
     Sweep,
+    /// The process is killed and the store opened again.
+    Kill,
     /// Time passes, in seconds.
     Advance(u64),
 }
@@ -59,6 +64,8 @@ pub struct Acked {
     pub fence: u64,
     /// Keys whose records were worked out rather than told, so that their fences are not known.
     worked_out: BTreeSet<String>,
+    /// An answer that should not have been given.
+    pub wrong: Option<String>,
 }
 
 impl Acked {
@@ -85,6 +92,13 @@ impl Acked {
     fn note(&mut self, name: &str, answer: &Answer) {
         match &answer.record {
             Some(record) => {
+                let fence = record.fence.as_u64();
+                if answer.reply == Reply::Claimed && fence <= self.fence {
+                    self.wrong.get_or_insert(format!(
+                        "{name} was given fence {fence} after {}",
+                        self.fence
+                    ));
+                }
                 self.fence = self.fence.max(record.fence.as_u64());
                 self.records.insert(name.to_owned(), record.clone());
                 self.worked_out.remove(name);
@@ -150,6 +164,7 @@ pub fn options(setting: Setting, clock: &ManualClock) -> EngineOptions {
         },
         journal_bytes: setting.journal_bytes,
         base_cache_bytes: 1 << 20,
+        transaction_records: setting.transaction_records,
         clock: Arc::new(clock.clone()),
     }
 }
@@ -312,8 +327,18 @@ impl World {
             Step::Burst(count) => self.burst(count)?,
             Step::Checkpoint => self.engine.checkpoint()?,
             Step::Sweep => drop(self.engine.sweep()?),
+            Step::Kill => self.kill()?,
             Step::Advance(secs) => self.clock.advance(Duration::from_secs(secs)),
         }
+        Ok(())
+    }
+
+    fn kill(&mut self) -> Result<(), Error> {
+        self.leases.clear();
+        // What the killed process still has in hand must not reach the disk.
+        self.disk = self.disk.fork();
+        let options = options(self.setting, &self.clock);
+        self.engine = Engine::open(self.disk.as_disk(), options)?;
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::ledger::{FILTERS, Ledger, StoreRow, UNFINISHED};
 use super::{Catalog, List};
+use crate::bugs::{self, Bug};
 use crate::codec::{checksum, encode_record, seal_bytes};
 use crate::engine::base::Transaction;
 use crate::engine::filter::Filter;
@@ -15,9 +16,7 @@ use crate::key::RecordKey;
 use crate::record::{Record, State};
 use crate::time::Timestamp;
 
-/// A transaction takes no more records,
-const TRANSACTION_RECORDS: usize = 2048;
-/// nor, past its first, more bytes of them.
+/// A transaction takes no more bytes of records, past its first.
 const TRANSACTION_BYTES: usize = 2 << 20;
 /// A generation is made for this many times the records its bucket gets in the checkpoint that
 /// makes it,
@@ -51,7 +50,7 @@ impl Catalog {
         let expected = expected_rows(&sorted, now);
         let mut rest = sorted.as_slice();
         loop {
-            let (chunk, after) = rest.split_at(chunk_len(rest));
+            let (chunk, after) = rest.split_at(chunk_len(rest, self.transaction_records));
             rest = after;
             let mut ledger = self.ledger.lock();
             self.heal_with(&mut ledger)?;
@@ -76,16 +75,13 @@ impl Catalog {
 }
 
 /// How many of the first entries make a transaction.
-fn chunk_len(entries: &[(&RecordKey, &Entry)]) -> usize {
+fn chunk_len(entries: &[(&RecordKey, &Entry)], most: usize) -> usize {
     let mut bytes = 0;
-    let fits = entries
-        .iter()
-        .take(TRANSACTION_RECORDS)
-        .take_while(|(_, entry)| {
-            let fits = bytes < TRANSACTION_BYTES;
-            bytes += entry.as_ref().map_or(0, |record| body_bytes(record));
-            fits
-        });
+    let fits = entries.iter().take(most).take_while(|(_, entry)| {
+        let fits = bytes < TRANSACTION_BYTES;
+        bytes += entry.as_ref().map_or(0, |record| body_bytes(record));
+        fits
+    });
     fits.count()
 }
 
@@ -173,6 +169,9 @@ impl<'c> Staged<'c> {
         self.close_due(transaction)?;
         let mut bytes = Vec::new();
         for (key, entry) in chunk {
+            if entry.is_none() && bugs::is(Bug::TombstoneLost) {
+                continue;
+            }
             bytes.clear();
             if let Some(record) = entry {
                 encode_record(key.as_bytes(), record, &mut bytes);
@@ -239,7 +238,10 @@ impl<'c> Staged<'c> {
             number: u64::MAX,
         };
         let mut same_end = self.ledger.generations.range(first..=last).rev();
-        if let Some((id, _)) = same_end.find(|(_, row)| !row.closed && !row.is_due(self.now)) {
+        let takes_puts = |row: &GenerationRow| {
+            (!row.closed && !row.is_due(self.now)) || bugs::is(Bug::ClosedGenerationTakesPut)
+        };
+        if let Some((id, _)) = same_end.find(|(_, row)| takes_puts(row)) {
             return *id;
         }
         let number = self.ledger.next_generation_number();

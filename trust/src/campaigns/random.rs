@@ -53,6 +53,7 @@ pub fn run_seed(seed: u64, first_only: bool) -> (Report, u64) {
             Durability::ProcessCrash,
         ]),
         journal_bytes: *random.pick(&[16 * 1024, 24 * 1024, 64 * 1024]),
+        transaction_records: *random.pick(&[1, 3, 2048]),
     };
     let clock = ManualClock::new();
     let mut world = match World::open(Image::default(), setting, clock) {
@@ -66,7 +67,8 @@ pub fn run_seed(seed: u64, first_only: bool) -> (Report, u64) {
         let step = any_step(&mut random);
         let salt = random.next();
         let passed = world.step(step, move |n| Random::new(salt ^ n).chance(MOMENT_IN));
-        if let Some(error) = &passed.error {
+        let error = passed.error.as_ref().map(ToString::to_string);
+        if let Some(error) = error.or(world.acked.wrong.clone()) {
             case.report
                 .violate(format!("seed {seed}, {step:?}: {error}"));
             break;
@@ -89,7 +91,7 @@ fn any_step(random: &mut Random) -> Step {
         Takeover::Never,
     ];
     let k = random.below(KEYS.len() as u64) as usize;
-    match random.below(24) {
+    match random.below(25) {
         0..=4 => Step::Claim(k, *random.pick(&policies)),
         5..=7 => Step::Complete(k),
         8 => Step::Renew(k),
@@ -102,6 +104,7 @@ fn any_step(random: &mut Random) -> Step {
         17 => Step::Burst(1 + random.below(12) as usize),
         18 | 19 => Step::Checkpoint,
         20 => Step::Sweep,
+        21 => Step::Kill,
         _ => Step::Advance(1 + random.below(200)),
     }
 }
