@@ -12,6 +12,7 @@ pub(crate) mod holders;
 pub(crate) mod journal;
 mod opening;
 mod overlay;
+mod seal;
 mod upkeep;
 
 use std::sync::Arc;

@@ -19,7 +19,9 @@ fn main() {
 }
 
 fn seed(target: &str, name: &str, bytes: &[u8]) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("seeds")
+        .join(target);
     fs::create_dir_all(&directory).expect("the directory can be made");
     fs::write(directory.join(name), bytes).expect("the file can be written");
 }
@@ -86,7 +88,11 @@ fn named(fate: u8, tenant: &[u8], key: &[u8]) -> Vec<u8> {
 }
 
 fn key_order() {
-    let alike = [named(0, b"a", b"bc"), named(1, b"ab", b"c"), named(2, b"abc", b"d")];
+    let alike = [
+        named(0, b"a", b"bc"),
+        named(1, b"ab", b"c"),
+        named(2, b"abc", b"d"),
+    ];
     seed("key_order", "names-that-concatenate-alike", &alike.concat());
     let nested = [
         named(0, b"\x01", b"\x01\x01"),
@@ -95,10 +101,16 @@ fn key_order() {
         named(1, b"\xff", b"\0\0"),
     ];
     seed("key_order", "prefixes-of-each-other", &nested.concat());
-    let empty = [named(0, b"", b"k"), named(0, b"t", b""), named(0, b"t", b"k")];
+    let empty = [
+        named(0, b"", b"k"),
+        named(0, b"t", b""),
+        named(0, b"t", b"k"),
+    ];
     seed("key_order", "empty-parts", &empty.concat());
     // A tenant of 255 and one of 256 bytes, keys of 1024 and 1025.
-    let long = [0, 128, 255, 0, b't', 128, 0, 4, b'k', 1, 128, 0, 1, b't', 128, 1, 4, b'k'];
+    let long = [
+        0, 128, 255, 0, b't', 128, 0, 4, b'k', 1, 128, 0, 1, b't', 128, 1, 4, b'k',
+    ];
     seed("key_order", "lengths-at-the-limits", &long);
 }
 
@@ -108,41 +120,57 @@ fn journal_recovery() {
     // Store, then edits: kind, file, place (an offset in a used sector), what.
     seed("flip-in-a-frame", &[0, 0, 0, 1, 4, 80, 0, 0, 3]);
     seed("flip-in-the-first-header", &[1, 0, 0, 1, 0, 30, 0, 0, 3]);
-    seed("both-headers", &[1, 0, 0, 1, 0, 30, 0, 0, 3, 0, 0, 1, 1, 30, 0, 0, 3]);
+    seed(
+        "both-headers",
+        &[1, 0, 0, 1, 0, 30, 0, 0, 3, 0, 0, 1, 1, 30, 0, 0, 3],
+    );
     seed("cut-off", &[2, 0, 0, 0, 0, 40, 4]);
     seed("zeros-over-frames", &[2, 0, 0, 1, 3, 0, 0, 3, 0, 9]);
-    seed("frame-in-another-place", &[0, 0, 0, 1, 4, 0, 0, 6, 0, 1, 6, 0, 0, 16]);
-    seed("segment-removed", &[1, 0, 1, 1, 0, 0, 0, 7, 3, 200]);
-    seed("segment-with-the-last-number", &[0, 0, 0, 1, 0, 0, 0, 7, 3, 160]);
+    seed(
+        "frame-in-another-place",
+        &[0, 0, 0, 1, 4, 0, 0, 6, 0, 1, 6, 0, 0, 16],
+    );
+    seed("segment-removed", &[1, 0, 1, 1, 0, 0, 0, 7, 3, 129]);
+    seed(
+        "segment-with-the-last-number",
+        &[0, 0, 0, 1, 0, 0, 0, 7, 3, 160],
+    );
     // Forged: kind, file or frame, which copy or field, value.
     seed("forged-run", &[1, 5, 0, 2, 4, 8]);
     seed("forged-salt", &[0, 5, 0, 0, 5, 8]);
     seed("forged-length", &[0, 5, 0, 2, 7, 224, 255, 255, 255, 255]);
     seed("forged-fence", &[0, 6, 3, 8, 160, 1]);
     seed("forged-time", &[0, 6, 3, 4, 160, 1]);
-    seed("forged-count", &[0, 6, 3, 12, 8, 0]);
-    seed("forged-frame-length", &[0, 6, 3, 1, 255, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-    seed("forged-next-segment", &[0, 6, 3, 10, 96, 1]);
-    seed("raw", b"\x03\x07\x00\x00fcfr\x40\x00\x00\x00and anything else");
+    seed("forged-count", &[0, 6, 3, 12, 1, 0]);
+    seed(
+        "forged-frame-length",
+        &[0, 6, 3, 1, 255, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+    );
+    seed("forged-next-segment", &[0, 6, 3, 10, 98, 1]);
+    seed(
+        "raw",
+        b"\x03\x07\x00\x00fcfr\x40\x00\x00\x00and anything else",
+    );
 }
 
 fn open_damaged_store() {
     let seed = |name: &str, bytes: &[u8]| seed("open_damaged_store", name, bytes);
     seed("unharmed", &[0]);
     seed("unharmed-large", &[1]);
-    // Store, then edits: base or any file, file, place (an offset in a used sector), what.
-    seed("flip-in-the-first-page", &[0, 0, 0, 1, 0, 9, 0, 0, 0]);
-    seed("root-choice", &[1, 0, 0, 1, 0, 9, 0, 0, 0]);
+    // Store, then edits: 0 for the base, place (an offset in a used sector), what.
+    seed("flip-in-the-first-page", &[0, 0, 1, 0, 9, 0, 0, 0]);
+    seed("root-choice", &[1, 0, 1, 0, 9, 0, 0, 0]);
     for sector in [4, 9, 16, 25, 40] {
         let name = format!("flip-in-used-sector-{sector}");
-        seed(&name, &[1, 0, 0, 1, sector, 100, 0, 0, 5]);
+        seed(&name, &[1, 0, 1, sector, 100, 0, 0, 5]);
     }
-    seed("zeros", &[1, 0, 0, 1, 30, 0, 0, 3, 0, 8]);
-    seed("ones", &[1, 0, 0, 1, 12, 0, 0, 3, 255, 1]);
-    seed("cut-off", &[0, 0, 0, 1, 20, 0, 0, 4]);
-    seed("longer", &[0, 0, 0, 1, 0, 0, 0, 5, 64, 7]);
-    seed("page-over-page", &[1, 0, 0, 1, 10, 0, 0, 6, 0, 1, 30, 0, 0, 64]);
-    seed("base-removed", &[0, 0, 0, 1, 0, 0, 0, 7, 2]);
+    seed("zeros", &[1, 0, 1, 30, 0, 0, 3, 0, 8]);
+    seed("ones", &[1, 0, 1, 12, 0, 0, 3, 255, 1]);
+    seed("cut-off", &[0, 0, 1, 20, 0, 0, 4]);
+    seed("longer", &[0, 0, 1, 0, 0, 0, 5, 64, 7]);
+    seed("page-over-page", &[1, 0, 1, 10, 0, 0, 6, 1, 30, 0, 0, 64]);
+    seed("base-removed", &[0, 0, 1, 0, 0, 0, 7, 2]);
+    // 255 for any file, then which.
     seed("segment-flipped", &[0, 255, 1, 1, 0, 30, 0, 0, 3]);
 }
 
@@ -150,15 +178,31 @@ fn crash_schedule() {
     let seed = |name: &str, bytes: &[u8]| seed("crash_schedule", name, bytes);
     // Setting, then steps: what, on which key; from 128 on with a cut: operation, kill or what is
     // kept, and where recovery is cut again.
-    seed("claim-cut-at-its-write", &[0, 0, 0, 129, 0, 1, 100, 5, 5, 0]);
+    seed(
+        "claim-cut-at-its-write",
+        &[0, 0, 0, 129, 0, 1, 100, 5, 5, 0],
+    );
     seed("claim-cut-at-its-sync", &[0, 0, 0, 129, 1, 1, 40, 0]);
     seed("complete-killed", &[0, 0, 0, 0, 5, 129, 1, 0, 0]);
-    seed("checkpoint-cut", &[0, 0, 18, 8, 0, 0, 19, 129, 9, 1, 100, 1, 2, 70, 0]);
-    seed("recovery-cut", &[0, 0, 18, 11, 0, 3, 5, 129, 2, 1, 0, 75, 100, 3, 4]);
-    seed("process-crash", &[2, 0, 0, 0, 5, 0, 18, 4, 5, 129, 1, 1, 100, 9, 9, 80, 0]);
-    let stops = [0, 1, 0, 3, 25, 0, 40, 0, 3, 11, 0, 25, 0, 100, 1, 1, 16, 0, 5, 130, 3, 1, 0];
+    seed(
+        "checkpoint-cut",
+        &[0, 0, 18, 8, 0, 0, 19, 129, 9, 1, 100, 1, 2, 70, 0],
+    );
+    seed(
+        "recovery-cut",
+        &[0, 0, 18, 11, 0, 3, 5, 129, 2, 1, 0, 75, 100, 3, 4],
+    );
+    seed(
+        "process-crash",
+        &[2, 0, 0, 0, 5, 0, 18, 4, 5, 129, 1, 1, 100, 9, 9, 80, 0],
+    );
+    let stops = [
+        0, 1, 0, 3, 25, 0, 40, 0, 3, 11, 0, 25, 0, 100, 1, 1, 16, 0, 5, 130, 3, 1, 0,
+    ];
     seed("stops-in-between", &stops);
-    let sweep = [0, 0, 18, 3, 19, 0, 24, 127, 24, 127, 21, 129, 6, 1, 100, 3, 3, 66, 32];
+    let sweep = [
+        0, 0, 18, 3, 19, 0, 24, 127, 24, 127, 21, 129, 6, 1, 100, 3, 3, 66, 32,
+    ];
     seed("sweep-cut", &sweep);
     seed("batch-torn", &[0, 1, 17, 129, 0, 1, 100, 7, 9, 0]);
 }

@@ -37,6 +37,7 @@ fn run(input: &mut Input<'_>) {
             _ => Durability::ProcessCrash,
         },
         journal_bytes: *input.pick(&[16 * 1024, 24 * 1024, 64 * 1024]),
+        ..Setting::SMALL
     };
     let clock = ManualClock::new();
     let mut world = World::open(Image::default(), setting, clock).expect("a new store opens");
@@ -145,7 +146,10 @@ fn crashed_in_recovery(world: &World, image: &Image, n: u8) -> Image {
             }
         }
     });
-    drop(Engine::open(disk.as_disk(), options(world.setting, &world.clock)));
+    drop(Engine::open(
+        disk.as_disk(),
+        options(world.setting, &world.clock),
+    ));
     disk.image()
 }
 

@@ -58,8 +58,10 @@ fn run(input: &mut Input<'_>) {
         made.check_had(name, record);
     }
     let listed = engine.unfinished(&[]).expect("the base is whole");
-    assert!(listed.iter().all(|(key, _)| key.tenant() == b"t"
-        && made.had.keys().any(|name| name.as_bytes() == key.key())));
+    assert!(
+        listed.iter().all(|(key, _)| key.tenant() == b"t"
+            && made.had.keys().any(|name| name.as_bytes() == key.key()))
+    );
     if !forged {
         check_prefix(made, &files, &shown);
     }
@@ -71,7 +73,12 @@ fn run(input: &mut Input<'_>) {
 }
 
 fn stores() -> Vec<Made> {
-    vec![in_one_segment(), in_two_segments(), in_a_used_segment(), closed()]
+    vec![
+        in_one_segment(),
+        in_two_segments(),
+        in_a_used_segment(),
+        closed(),
+    ]
 }
 
 fn base() -> Maker {
@@ -244,7 +251,11 @@ fn check_going_on(made: &Made, engine: &Engine, forged: bool) {
     let answer = steps::commit(engine, "fresh", claim(Takeover::Gone)).expect("the key is vacant");
     assert_eq!(answer.reply, Reply::Claimed);
     let fence = answer.record.as_ref().expect("a lease").fence.as_u64();
-    assert!(forged || fence > made.fence, "fence {fence} after {}", made.fence);
+    assert!(
+        forged || fence > made.fence,
+        "fence {fence} after {}",
+        made.fence
+    );
     drop(answer);
     let forget = Command::Forget { held: false };
     steps::commit(engine, "fresh", forget).expect("nobody holds it");

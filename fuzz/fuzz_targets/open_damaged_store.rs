@@ -15,15 +15,16 @@ use firstclaim::internals::transition::Reply;
 use firstclaim_fuzz::damage::{damage, disk_of};
 use firstclaim_fuzz::input::Input;
 use firstclaim_fuzz::made::{Made, Maker, claim};
-use firstclaim_fuzz::panics::contained;
+use firstclaim_fuzz::panics::contained_or_ended;
 use firstclaim_fuzz::steps;
 use libfuzzer_sys::fuzz_target;
 
 const MOST_EDITS: usize = 8;
 
-fuzz_target!(|bytes: &[u8]| contained(|| run(&mut Input::new(bytes))));
+fuzz_target!(|bytes: &[u8]| contained_or_ended(bytes, run));
 
-fn run(input: &mut Input<'_>) {
+fn run(bytes: &[u8]) {
+    let input = &mut Input::new(bytes);
     static MADE: OnceLock<Vec<Made>> = OnceLock::new();
     let made = input.pick(MADE.get_or_init(|| vec![small(), large()]));
     let mut files = made.files.clone();
@@ -42,7 +43,11 @@ fn run(input: &mut Input<'_>) {
     match engine.verify() {
         Ok(_) => {
             let shown = made.shown(&engine).expect("it was verified");
-            assert_eq!(&shown, made.acknowledged(), "verified, but not what was there");
+            assert_eq!(
+                &shown,
+                made.acknowledged(),
+                "verified, but not what was there"
+            );
             check_no_false_vacant(made, &engine, true);
         }
         Err(error) => {

@@ -46,7 +46,11 @@ pub fn damage(files: &mut Files, may: impl Fn(&str) -> bool, input: &mut Input<'
     match input.byte() % 8 {
         0 | 1 => {
             let bit = input.byte() % 8;
-            bytes.iter_mut().skip(at).take(1).for_each(|b| *b ^= 1 << bit);
+            bytes
+                .iter_mut()
+                .skip(at)
+                .take(1)
+                .for_each(|b| *b ^= 1 << bit);
         }
         2 => {
             let len = usize::from(input.byte() % 32);

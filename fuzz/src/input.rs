@@ -36,7 +36,7 @@ impl<'a> Input<'a> {
 
     /// A number as a header may hold one: near an edge, near `now`, or any.
     pub fn number(&mut self, now: u64) -> u64 {
-        let small = |byte: u8| u64::from(byte >> 3);
+        let small = |byte: u8| u64::from(byte % 32);
         match self.byte() {
             near @ 0..64 => now.wrapping_add(small(near)),
             near @ 64..96 => now.wrapping_sub(small(near)),

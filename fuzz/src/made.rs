@@ -174,7 +174,9 @@ impl Maker {
         self.disk.fail(ErrorKind::Other, |event| {
             event.op == Op::Write && event.file.starts_with("base")
         });
-        self.engine.checkpoint().expect_err("the base cannot be written");
+        self.engine
+            .checkpoint()
+            .expect_err("the base cannot be written");
     }
 
     pub fn advance(&mut self, hours: u32) {
@@ -238,7 +240,9 @@ pub fn claim(takeover: Takeover) -> Command {
 /// The frames of the latest `segments` segments, in order, with their numbers of changes.
 fn logged(files: &Files, segments: usize) -> Vec<(Logged, u32)> {
     // Names are in the order of their numbers.
-    let named = files.iter().filter(|(name, _)| name.starts_with("journal-0"));
+    let named = files
+        .iter()
+        .filter(|(name, _)| name.starts_with("journal-0"));
     let latest: Vec<_> = named.rev().take(segments).collect();
     let frames = latest.into_iter().rev().flat_map(|(file, bytes)| {
         segment::frames(bytes).into_iter().map(move |frame| {

@@ -3,13 +3,32 @@
 //! libFuzzer's hook ends the process at any panic. But redb may panic on a damaged page, and the
 //! store promises to contain that: so a panic of redb is a finding only if it reaches the target,
 //! and a panic anywhere else, the store's own code included, is one at once.
+//!
+//! A second panic, in a destructor of redb during the first, nobody can contain: it ends the
+//! process. No answer is wrong then, so for files damaged at rest it is counted, not a finding.
 
 use std::backtrace::Backtrace;
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, Once, PoisonError};
+use std::thread;
+
+/// What [`contained_or_ended`] prints of each; `.ci/fuzz` counts them.
+const ENDED: &str = "redb ended the process";
 
 /// The latest panic that was let pass, and where it came from.
 static PASSED: Mutex<Option<(String, Backtrace)>> = Mutex::new(None);
+
+thread_local! {
+    /// Whom to tell that this thread cannot go on.
+    static TELL: RefCell<Option<Sender<End>>> = const { RefCell::new(None) };
+}
+
+enum End {
+    Returned,
+    InRedb,
+}
 
 /// Runs one input.
 pub fn contained(run: impl FnOnce()) {
@@ -21,10 +40,32 @@ pub fn contained(run: impl FnOnce()) {
     }
 }
 
+/// Runs one input in a thread of its own, which stands for a process: if redb ends that, the
+/// thread stays where it is, for good.
+pub fn contained_or_ended(bytes: &[u8], run: fn(&[u8])) {
+    let (tell, told) = channel();
+    let bytes = bytes.to_vec();
+    let thread = thread::spawn(move || {
+        TELL.set(Some(tell.clone()));
+        contained(|| run(&bytes));
+        let _ = tell.send(End::Returned);
+    });
+    if let Ok(End::Returned) = told.recv() {
+        thread.join().expect("it has returned");
+    }
+}
+
 fn let_redb_pass() {
     let at_once = take_hook();
     set_hook(Box::new(move |panic| {
         if cannot_unwind(panic) {
+            if let Some(tell) = TELL.take() {
+                eprintln!("{ENDED}");
+                let _ = tell.send(End::InRedb);
+                loop {
+                    thread::park();
+                }
+            }
             show_passed();
             at_once(panic);
         } else if is_of_redb(panic) {
@@ -42,7 +83,7 @@ fn is_of_redb(panic: &PanicHookInfo<'_>) -> bool {
     at.contains("/redb-") || at.starts_with("/rustc/")
 }
 
-/// A second panic in a destructor during the first: nobody can contain it.
+/// Since a panic of the store's own code is a finding at once, both were redb's.
 fn cannot_unwind(panic: &PanicHookInfo<'_>) -> bool {
     let what = panic.payload_as_str().unwrap_or_default();
     what.starts_with("panic in a ")

@@ -82,7 +82,9 @@ pub fn reseal_frame(segment: &mut [u8], seed: u64, at: usize) {
     let Some(fixed) = segment.get(at..at + FRAME_HEADER_BYTES) else {
         return;
     };
-    let len = fixed[4..].first_chunk().map_or(0, |b| u32::from_le_bytes(*b)) as usize;
+    let len = fixed[4..]
+        .first_chunk()
+        .map_or(0, |b| u32::from_le_bytes(*b)) as usize;
     let Some(content) = segment.get_mut(at..at.saturating_add(len)) else {
         return;
     };

@@ -12,8 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use redb::{
-    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
-    Table, TableDefinition, TableError, WriteTransaction,
+    Database, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    StorageBackend, Table, TableDefinition, TableError, WriteTransaction,
 };
 
 use super::disk::{Disk, DiskFile};
@@ -172,6 +172,31 @@ fn contained<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
+/// A base that is only read, to save what can be saved of it.
+pub(crate) struct ReadOnlyBase(ReadOnlyDatabase);
+
+impl ReadOnlyBase {
+    /// Opens the base that is there; it must have been closed in order.
+    pub(crate) fn open(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<Self> {
+        let file = disk.open(BASE_FILE)?;
+        contained(|| {
+            Database::builder()
+                .set_cache_size(cache_bytes)
+                .open_read_only_with_backend(FileBackend(file))
+                .map(ReadOnlyBase)
+                .map_err(|e| failed(e.into()))
+        })
+    }
+
+    /// Runs `read` on one snapshot.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T>) -> Result<T> {
+        contained(|| {
+            let transaction = self.0.begin_read().map_err(|e| failed(e.into()))?;
+            read(&Snapshot(transaction))
+        })
+    }
+}
+
 /// The base as it was at one moment.
 pub(crate) struct Snapshot(ReadTransaction);
 
@@ -217,6 +242,11 @@ impl<'t> Transaction<'t> {
     pub(crate) fn put(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<bool> {
         let before = self.table(table)?.insert(key, value);
         Ok(before.map_err(|e| failed(e.into()))?.is_some())
+    }
+
+    /// Makes a table, empty, unless there is one of that name.
+    pub(crate) fn make_table(&mut self, table: &str) -> Result<()> {
+        self.table(table).map(drop)
     }
 
     /// Removes the value under `key`, and tells whether there was one.

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod ledger;
+mod rebuild;
 mod sweep;
 mod verify;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 pub(crate) use self::checkpoint::Applied;
 pub(crate) use self::ledger::StoreRow;
 use self::ledger::{FILTERS, Ledger, UNFINISHED};
+pub(crate) use self::rebuild::rebuild;
 use super::EngineOptions;
 use super::base::{BASE_FILE, Base, Snapshot, SnapshotTable};
 use super::disk::Disk;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::base::{BASE_FILE, UNFINISHED_BASE_FILE};
-use super::catalog::{Applied, Catalog, StoreRow};
+use super::catalog::{Applied, Catalog, StoreRow, rebuild};
 use super::commit::Writer;
 use super::disk::Disk;
 use super::entropy::fresh_u64;
@@ -14,6 +14,7 @@ use super::journal::recovery::{Origin, Recovered, recover};
 use super::journal::segment::{SPARE_FILE, can_be_recycled, number_of};
 use super::journal::{Journal, JournalTerms, Spares};
 use super::overlay::{Entry, Overlay};
+use super::seal::{self, Seal};
 use super::{Counters, Engine, EngineOptions};
 use crate::bugs::{self, Bug};
 use crate::error::{Error, Result};
@@ -51,6 +52,11 @@ impl Engine {
             // Left by an opening that was cut short, and made anew above or not needed.
             let _ = disk.remove(UNFINISHED_BASE_FILE);
         }
+        let seal = seal::check(&*disk)?;
+        if seal == Seal::Broken {
+            rebuild(&disk, options.base_cache_bytes)?;
+        }
+        seal::remove(&*disk)?;
         let catalog = Catalog::open(&disk, &options)?;
         let before = catalog.store();
         let mut recovered = read_journal(&*disk, &before)?;
@@ -91,6 +97,7 @@ impl Engine {
         let batch = recovered.batch;
         let journal = Journal::begin(disk.clone(), terms, spares.clone(), number, batch)?;
 
+        let mut trouble = None;
         let changes = std::mem::take(&mut recovered.changes);
         let entries = changes.into_iter().map(|(k, r)| (k, r.map(Arc::new)));
         let entries: BTreeMap<RecordKey, Entry> = entries.collect();
@@ -109,6 +116,11 @@ impl Engine {
         };
         catalog.apply(entries.iter(), applied, fence, time.now())?;
         overlay.note_in_base(entries);
+        if seal == Seal::Broken {
+            // Before anything is answered; what it finds it marks.
+            let found = catalog.verify(time.now(), &AtomicBool::new(false))?;
+            trouble = found.first_damage;
+        }
         let is_void = |other| other != Some(number);
         retire_segments(&*disk, &spares, options.journal_bytes, is_void)?;
 
@@ -127,7 +139,7 @@ impl Engine {
             spares,
             fence: AtomicU64::new(fence),
             poisoned: AtomicBool::new(false),
-            trouble: Mutex::new(None),
+            trouble: Mutex::new(trouble),
             counters: Counters::default(),
             bell: Bell::default(),
             stopping: AtomicBool::new(false),

@@ -22,7 +22,7 @@ pub const KEYS: usize = 2;
 pub type Entry = Option<Brief>;
 
 /// What decisions depend on in a record. Its policy is its key's, its response its fence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Brief {
     pub fence: u8,
     pub attempt: u8,
@@ -32,7 +32,7 @@ pub struct Brief {
     pub stage: Stage,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
     InFlight { ends_at: u8 },
     Released,

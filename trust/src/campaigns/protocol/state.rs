@@ -1,5 +1,7 @@
 //! A state of the model, and its steps.
 
+use std::collections::BTreeSet;
+
 use firstclaim::internals::record::{Holder, Takeover};
 use firstclaim::internals::transition::Reply;
 
@@ -59,7 +61,7 @@ pub struct Reader {
     key: Key,
     began: u8,
     /// What was so since it began.
-    was: Vec<Entry>,
+    was: BTreeSet<Entry>,
 }
 
 /// What is left of a frame that is written and not synced.
@@ -204,7 +206,7 @@ impl State {
         batch.shown = true;
         self.truth = batch.after;
         if let Some(reader) = &mut self.reader {
-            reader.was.push(self.truth[reader.key].entry);
+            reader.was.insert(self.truth[reader.key].entry);
         }
     }
 
@@ -264,7 +266,7 @@ impl State {
         self.reader = Some(Reader {
             key,
             began: self.now,
-            was: vec![self.truth[key].entry],
+            was: BTreeSet::from([self.truth[key].entry]),
         });
     }
 

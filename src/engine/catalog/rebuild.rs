@@ -1,0 +1,52 @@
+//! Making a damaged base anew from what can be read of it.
+//!
+//! Every row that can be read is copied as it is, a damaged record too: it stays `Corrupt`. What
+//! cannot be read is missed by the counts, so that the verification marks its table. The copy has
+//! no damaged pages, so nothing that is written to it later meets one.
+
+use std::sync::Arc;
+
+use super::ledger::{FILTERS, Ledger, UNFINISHED};
+use crate::engine::base::{Base, ReadOnlyBase, Transaction};
+use crate::engine::disk::Disk;
+use crate::error::{Error, Result};
+
+/// Replaces the base by a copy of what can be read of it.
+///
+/// # Errors
+/// `Corrupt` if its account of itself cannot be read; an I/O error. The base is as it was then.
+pub(crate) fn rebuild(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<()> {
+    let old = ReadOnlyBase::open(disk, cache_bytes)?;
+    let ledger = old.read(Ledger::read)?;
+    Base::create(disk.clone(), cache_bytes, |transaction| {
+        ledger.write_all(transaction)?;
+        for row in ledger.generations.values() {
+            ledger.write_generation(transaction, row.id)?;
+            copy_table(&old, transaction, &row.id.table())?;
+        }
+        copy_table(&old, transaction, FILTERS)?;
+        copy_table(&old, transaction, UNFINISHED)
+    })
+}
+
+/// Copies the rows of a table up to the first that cannot be read.
+fn copy_table(old: &ReadOnlyBase, new: &mut Transaction<'_>, name: &str) -> Result<()> {
+    let mut failed = None;
+    let read = old.read(|snapshot| {
+        let Some(table) = snapshot.table(name)? else {
+            return Ok(());
+        };
+        // So that the table exists even if no row can be read.
+        new.make_table(name)?;
+        table.for_each(|key, value| {
+            new.put(name, key, value).map(drop).inspect_err(|error| {
+                failed = Some(error.clone());
+            })
+        })
+    });
+    match (failed, read) {
+        (Some(error), _) => Err(error),
+        (None, Err(Error::Corrupt { .. })) => Ok(()),
+        (None, read) => read,
+    }
+}
