@@ -102,7 +102,7 @@ impl Queue {
         deadline: Deadline,
     ) -> Result<Answer> {
         let pending = Pending::new(request, Slot::Queued);
-        if self.enqueue(&pending, deadline)? {
+        if self.enqueue(engine, &pending, deadline)? {
             self.lead(engine);
         }
         pending.wait(deadline)
@@ -152,8 +152,8 @@ impl Queue {
     }
 
     /// Puts a command into the queue, waiting for room. True if the caller is to lead: it was
-    /// alone.
-    fn enqueue(&self, pending: &Arc<Pending>, deadline: Deadline) -> Result<bool> {
+    /// alone, and the commit need not wait for a checkpoint first.
+    fn enqueue(&self, engine: &Engine, pending: &Arc<Pending>, deadline: Deadline) -> Result<bool> {
         let mut state = self.state.lock();
         while !state.closing && !self.has_room(&state, pending.bytes) {
             if deadline.has_passed() {
@@ -164,10 +164,14 @@ impl Queue {
         if state.closing {
             return Err(Error::Closed);
         }
-        let alone = !state.leading && state.is_empty();
+        let leads = !state.leading && state.is_empty() && engine.has_room();
         state.push(pending.clone());
-        state.leading |= alone;
-        Ok(alone)
+        if leads {
+            state.leading = true;
+        } else if !state.leading {
+            self.work.notify_one();
+        }
+        Ok(leads)
     }
 
     fn has_room(&self, state: &State, bytes: usize) -> bool {
@@ -189,8 +193,7 @@ impl Queue {
         };
         let committed = catch_unwind(AssertUnwindSafe(|| engine.commit(&requests)));
         let mut answers = committed.unwrap_or_else(|_| {
-            // What was written is unknown, so nothing may be guessed.
-            engine.poison("a commit stopped with a panic");
+            // What was written is unknown, so nothing may be guessed; the engine is poisoned.
             requests.iter().map(|_| Err(Error::Indeterminate)).collect()
         });
         let answers = answers.split_off(undelivered.len());

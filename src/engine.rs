@@ -1,6 +1,7 @@
 //! The engine: commit, look-up, checkpoint, sweep and recovery, as plain calls. It starts no
 //! thread, so that tests can drive it step by step under a clock they hold.
 
+mod append;
 pub(crate) mod base;
 pub(crate) mod catalog;
 mod commit;
@@ -20,8 +21,8 @@ use std::sync::Arc;
 pub use self::commit::{Answer, Request};
 pub use self::upkeep::{Swept, Verified};
 
+use self::append::{Failure, Writer};
 use self::catalog::Catalog;
-use self::commit::Writer;
 use self::disk::Disk;
 use self::holders::Holders;
 use self::journal::Spares;
@@ -67,10 +68,17 @@ pub struct Engine {
     overlay: Overlay,
     holders: Arc<Holders>,
     catalog: Catalog,
+    /// The longest response or recovery point that may have to be written: a limit, or what an
+    /// earlier run left under a higher one.
+    longest_body: usize,
     /// The commit right. Taken before `checkpointing`, never after it.
     writer: Mutex<Writer>,
+    /// The room in the segment being written, for those without the commit right.
+    room: AtomicU64,
     /// Held by whoever writes what is frozen into the base.
     checkpointing: Mutex<()>,
+    /// The last checkpoint, if it failed.
+    failure: Mutex<Option<Failure>>,
     spares: Arc<Spares>,
     /// The highest fence given. Changed under the commit right.
     fence: AtomicU64,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::committer::Queue;
 use crate::engine::{Engine, Request};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::RecordKey;
 use crate::record::Fence;
 use crate::sync::{AtomicBool, Bell, JoinHandle, Mutex, Ordering, ThreadBuilder};
@@ -81,11 +81,8 @@ impl Upkeep {
         let checkpointed = self.checkpoint(now);
         let swept = self.sweep(now);
         let prepared = self.engine.prepare_segment();
-        if self.engine.is_unverified() {
-            // What it finds it marks and notes; there is nobody here to tell.
-            let _ = self.engine.verify();
-        }
-        checkpointed.and(swept).and(prepared)
+        let verified = self.verify();
+        checkpointed.and(swept).and(prepared).and(verified)
     }
 
     fn checkpoint(&mut self, now: Instant) -> Result<()> {
@@ -106,6 +103,18 @@ impl Upkeep {
         Ok(())
     }
 
+    /// A table at a time, so that a checkpoint need not wait for all of them.
+    fn verify(&self) -> Result<()> {
+        if !self.engine.is_unverified() {
+            return Ok(());
+        }
+        match self.engine.verify_one() {
+            // It is marked and noted; there is nobody here to tell.
+            Err(Error::Corrupt { .. }) => Ok(()),
+            verified => verified,
+        }
+    }
+
     fn note(&mut self, done: bool) {
         self.retry = (!done).then(|| {
             let wait = self.retry.map_or(FIRST_RETRY, |(_, wait)| wait * 2);
@@ -115,6 +124,9 @@ impl Upkeep {
     }
 
     fn sleep(&self) -> Duration {
+        if self.retry.is_none() && self.engine.is_unverified() {
+            return Duration::ZERO;
+        }
         let due = match self.retry {
             Some((at, _)) => at,
             None => self.next_sweep.min(self.next_checkpoint),

@@ -195,9 +195,11 @@ impl Store {
     /// `NoSpace`, `Indeterminate`, `Poisoned`, `Closed`, `Io`.
     pub fn sweep(&self) -> Result<Swept> {
         let open = self.handle.enter()?;
-        // First, so that what expired in memory is counted out too.
-        open.engine().checkpoint()?;
-        open.engine().sweep()
+        // First, so that what expired in memory goes too; but on a full disk it may need the space
+        // that the sweep frees.
+        let checkpointed = open.engine().checkpoint();
+        let swept = open.engine().sweep()?;
+        checkpointed.map(|()| swept)
     }
 
     /// Writes what is new into the base. Runs by itself in the background too.

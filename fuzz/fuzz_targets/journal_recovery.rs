@@ -232,7 +232,7 @@ fn is_intact(made: &Made, files: &Files, frame: &Logged) -> bool {
 fn check_prefix(made: &Made, files: &Files, shown: &State) {
     let last = made.states.iter().rposition(|state| state == shown);
     let Some(last) = last else {
-        panic!("never was: {shown:?}");
+        panic!("no state had just these keys: {:?}", shown.keys());
     };
     let missing = made.log[last..].iter();
     let mut whole = missing.filter(|frame| is_intact(made, files, frame));

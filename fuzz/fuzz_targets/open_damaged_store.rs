@@ -35,6 +35,10 @@ fn run(bytes: &[u8]) {
         let any_file = input.byte() >= 224;
         damage(&mut files, |name| any_file || name == "base.redb", input);
     }
+    let names: Vec<&String> = files.keys().collect();
+    if names.is_empty() {
+        return; // a new store's directory
+    }
     let engine = match Engine::open(disk_of(&files), made.options()) {
         Ok(engine) => engine,
         Err(error) => return check_clear(&error),
@@ -43,11 +47,10 @@ fn run(bytes: &[u8]) {
     match engine.verify() {
         Ok(_) => {
             let shown = made.shown(&engine).expect("it was verified");
-            assert_eq!(
-                &shown,
-                made.acknowledged(),
-                "verified, but not what was there"
-            );
+            for (name, record) in made.acknowledged() {
+                let found = shown.get(name) == Some(record);
+                assert!(found, "verified, but {name} is not what it was; {names:?}");
+            }
             check_no_false_vacant(made, &engine, true);
         }
         Err(error) => {

@@ -197,7 +197,9 @@ impl Lease {
         retain_for: Option<Duration>,
     ) -> Result<StoredResponse> {
         let finished = self.try_finish(response, retain_for);
-        self.note_complete(finished.is_ok());
+        // Refused for good: another attempt, or this one's first answer, has the key.
+        let is_over = matches!(finished, Err(Error::Fenced | Error::AlreadyCompleted));
+        self.note_complete(finished.is_ok() || is_over);
         finished
     }
 

@@ -5,15 +5,15 @@
 //! commit may have happened; after any I/O error the file must be reopened ([`Base::reopen`]).
 //! Damaged pages can make redb panic; no panic leaves this file.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use redb::{
     Database, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
-    StorageBackend, Table, TableDefinition, TableError, WriteTransaction,
+    StorageBackend, Table, TableDefinition, TableError, TableHandle, WriteTransaction,
 };
 
 use super::disk::{Disk, DiskFile};
@@ -138,6 +138,7 @@ impl Base {
             let mut transaction = Transaction {
                 inner: &inner,
                 tables: HashMap::new(),
+                known: None,
             };
             let result = write(&mut transaction)?;
             drop(transaction);
@@ -235,6 +236,8 @@ impl SnapshotTable {
 pub(crate) struct Transaction<'t> {
     inner: &'t WriteTransaction,
     tables: HashMap<String, Table<'t, Bytes, Bytes>>,
+    /// The tables there were, once that was asked.
+    known: Option<HashSet<String>>,
 }
 
 impl<'t> Transaction<'t> {
@@ -250,13 +253,20 @@ impl<'t> Transaction<'t> {
     }
 
     /// Removes the value under `key`, and tells whether there was one.
+    /// Makes no table: one that is lost must not come back empty.
     pub(crate) fn remove(&mut self, table: &str, key: &[u8]) -> Result<bool> {
+        if !self.has_table(table)? {
+            return Ok(false);
+        }
         let before = self.table(table)?.remove(key);
         Ok(before.map_err(|e| failed(e.into()))?.is_some())
     }
 
     /// Calls `with` for the key of every row.
     pub(crate) fn for_each_key(&mut self, table: &str, mut with: impl FnMut(&[u8])) -> Result<()> {
+        if !self.has_table(table)? {
+            return Ok(());
+        }
         let rows = self.table(table)?.iter();
         for row in rows.map_err(|e| failed(e.into()))? {
             let (key, _) = row.map_err(|e| failed(e.into()))?;
@@ -270,6 +280,21 @@ impl<'t> Transaction<'t> {
         self.tables.remove(table);
         let dropped = self.inner.delete_table(definition(table));
         dropped.map_err(|e| failed(e.into())).map(drop)
+    }
+
+    fn has_table(&mut self, name: &str) -> Result<bool> {
+        if self.tables.contains_key(name) {
+            return Ok(true);
+        }
+        let known = match &self.known {
+            Some(known) => known,
+            None => {
+                let tables = self.inner.list_tables().map_err(|e| failed(e.into()))?;
+                let names = tables.map(|table| table.name().to_owned());
+                self.known.insert(names.collect())
+            }
+        };
+        Ok(known.contains(name))
     }
 
     fn table(&mut self, name: &str) -> Result<&mut Table<'t, Bytes, Bytes>> {

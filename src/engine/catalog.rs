@@ -17,6 +17,7 @@ pub(crate) use self::checkpoint::Applied;
 pub(crate) use self::ledger::StoreRow;
 use self::ledger::{FILTERS, Ledger, UNFINISHED};
 pub(crate) use self::rebuild::rebuild;
+pub(crate) use self::verify::Verification;
 use super::EngineOptions;
 use super::base::{BASE_FILE, Base, Snapshot, SnapshotTable};
 use super::disk::Disk;
@@ -47,8 +48,8 @@ pub(crate) struct Catalog {
     ledger: Mutex<Ledger>,
     /// A row of `unfinished` is lost or unreadable: a miss means nothing.
     unfinished_damaged: AtomicBool,
-    /// Something in `list` was not read through yet since it was loaded.
-    unverified: AtomicBool,
+    /// `unfinished` was read through since it was loaded.
+    unfinished_verified: AtomicBool,
 }
 
 impl Catalog {
@@ -74,7 +75,7 @@ impl Catalog {
             list: RwLock::new(Arc::new(list)),
             ledger: Mutex::new(ledger),
             unfinished_damaged: AtomicBool::new(false),
-            unverified: AtomicBool::new(true),
+            unfinished_verified: AtomicBool::new(false),
         })
     }
 
@@ -173,18 +174,12 @@ impl Catalog {
         })?;
         *ledger = read;
         *self.list.write() = Arc::new(list);
-        self.unverified.store(true, Ordering::SeqCst);
         Ok(())
     }
 
     /// Closes the base's file, for good.
     pub(crate) fn close(&self) {
         self.base.close();
-    }
-
-    /// Whether something has not been read through since it was loaded.
-    pub(crate) fn is_unverified(&self) -> bool {
-        self.unverified.load(Ordering::SeqCst)
     }
 
     /// How many generations there are, and the rows and filter bytes of all.
@@ -213,7 +208,7 @@ fn look_up(
     key: &RecordKey,
     now: Timestamp,
 ) -> Result<Option<Record>> {
-    let Some(table) = open_table(snapshot, generation, now)? else {
+    let Some(table) = open_table(snapshot, generation)? else {
         return Ok(None);
     };
     let name = key.as_bytes();
@@ -227,19 +222,16 @@ fn look_up(
     }
 }
 
-/// A generation's table; none if it was swept meanwhile.
-fn open_table(
-    snapshot: &Snapshot,
-    generation: &Generation,
-    now: Timestamp,
-) -> Result<Option<SnapshotTable>> {
-    match snapshot.table(&generation.table)? {
-        None if now < generation.id.end() => Err(Error::corrupt(
+/// A generation's table; none if the snapshot shows that it was swept.
+fn open_table(snapshot: &Snapshot, generation: &Generation) -> Result<Option<SnapshotTable>> {
+    let table = snapshot.table(&generation.table)?;
+    if table.is_none() && Ledger::lists(snapshot, generation.id)? {
+        return Err(Error::corrupt(
             BASE_FILE,
             format!("table {} is missing", generation.table),
-        )),
-        table => Ok(table),
+        ));
     }
+    Ok(table)
 }
 
 /// The copy with the highest fence counts.
@@ -282,8 +274,5 @@ fn load_generation(filters: Option<&SnapshotTable>, row: &GenerationRow) -> Resu
         })?,
         _ => None,
     };
-    Ok(match stored.flatten() {
-        Some(filter) => Generation::new(row, filter, true),
-        None => Generation::new(row, Filter::for_keys(row.capacity_rows), false),
-    })
+    Ok(Generation::loaded(row, stored.flatten()))
 }

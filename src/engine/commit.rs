@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Engine;
+use super::append::Writer;
 use super::holders::Holding;
-use super::journal::frame::FrameBuilder;
-use super::journal::{Journal, RotateError, longest_frame};
 use super::overlay::{Entry, unfinished_bytes};
 use crate::bugs::{self, Bug};
 use crate::error::{Error, Result};
@@ -36,13 +35,6 @@ pub struct Answer {
     pub holding: Option<Holding>,
 }
 
-/// The end of the journal and the frame being built.
-#[derive(Debug)]
-pub(crate) struct Writer {
-    pub(crate) journal: Journal,
-    pub(crate) frame: FrameBuilder,
-}
-
 /// Commands that go into one frame, and the answers that wait for it.
 #[derive(Debug, Default)]
 struct Batch {
@@ -53,10 +45,25 @@ struct Batch {
     waiting: Vec<(usize, Result<Answer>)>,
     /// Leases that the frame ends.
     ended: Vec<Fence>,
-    /// Keys and bytes that the frame adds to the unfinished records; what it takes away is not
-    /// counted before it is done.
-    new_unfinished: usize,
-    new_unfinished_bytes: usize,
+    /// What the frame adds to the unfinished records; what it takes away is not counted before it
+    /// is done.
+    growth: Growth,
+}
+
+/// What a command makes of its key.
+struct Decided {
+    /// The record before.
+    before: Entry,
+    /// The record after, if it changes.
+    change: Option<Entry>,
+    reply: Reply,
+}
+
+/// What changes add to the unfinished records.
+#[derive(Debug, Clone, Copy, Default)]
+struct Growth {
+    records: usize,
+    bytes: usize,
 }
 
 impl Engine {
@@ -64,6 +71,8 @@ impl Engine {
     /// answered is durable and visible, or an error says that it is not.
     pub fn commit(&self, requests: &[Request]) -> Vec<Result<Answer>> {
         let mut writer = self.writer.lock();
+        // Dropped before the commit right is given back.
+        let _guard = PoisonOnPanic(self);
         writer.frame.clear();
         let mut batch = Batch::default();
         batch.answers.resize_with(requests.len(), || None);
@@ -81,17 +90,6 @@ impl Engine {
             .collect()
     }
 
-    /// Whether a commit can begin without waiting for a checkpoint; if not, waits for it. To be
-    /// called before taking commands from a queue, so that they can still be withdrawn meanwhile.
-    pub fn make_room(&self) {
-        let limit = self.options.journal_bytes / 4;
-        let is_short = self.writer.lock().journal.room() < limit;
-        if is_short && self.overlay.frozen().is_some() {
-            // What goes wrong here goes wrong in the commit again, and is told there.
-            let _ = self.write_frozen();
-        }
-    }
-
     /// Decides one request and adds what it changes to the frame. False if the frame is too full
     /// for it; then nothing happened.
     fn stage(
@@ -101,139 +99,130 @@ impl Engine {
         index: usize,
         request: &Request,
     ) -> bool {
-        let now = self.time.now();
-        let key = &request.key;
-        let depends_on_frame = batch.changes.contains_key(key);
-        let decided = self.decide(batch, request, now);
-        let (entry, step) = match decided {
+        let depends_on_frame = batch.changes.contains_key(&request.key);
+        let decided = self.decide(batch, request, self.time.now());
+        let decided = decided.and_then(|decided| {
+            let growth = decided.growth(&request.key);
+            self.admit(batch, &decided, growth)?;
+            Ok((decided, growth))
+        });
+        let (decided, growth) = match decided {
             Ok(decided) => decided,
             Err(error) => {
                 batch.answer(index, depends_on_frame, Err(error));
                 return true;
             }
         };
-        let changed = match step.write {
-            Write::Keep => {
-                let answer = Answer {
-                    reply: step.reply,
-                    record: entry,
-                    holding: None,
-                };
-                batch.answer(index, depends_on_frame, Ok(answer));
-                return true;
-            }
-            Write::Put(mut record) => {
-                if bugs::is(Bug::ReleaseHidesInterruption)
-                    && matches!(request.command, Command::Release { .. })
-                {
-                    record.state = State::Released;
-                    record.interrupted = None;
-                }
-                Some(Arc::new(record))
-            }
-            Write::Delete => None,
+        let Some(changed) = decided.change else {
+            let answer = Answer {
+                reply: decided.reply,
+                record: decided.before,
+                holding: None,
+            };
+            batch.answer(index, depends_on_frame, Ok(answer));
+            return true;
         };
-        if self.is_poisoned() {
-            batch.answer(index, false, Err(Error::Poisoned));
-            return true;
-        }
-        let growth = Growth::of(key, entry.as_deref(), changed.as_deref());
-        if let Err(error) = self.admit(batch, growth, step.reply) {
-            batch.answer(index, depends_on_frame, Err(error));
-            return true;
-        }
         let mark = writer.frame.mark();
-        writer.frame.push(key, changed.as_deref());
+        writer.frame.push(&request.key, changed.as_deref());
         let limit = writer.journal.frame_limit(self.longest_frame());
         if writer.frame.len() > limit && !batch.changes.is_empty() {
             writer.frame.rewind(mark);
             return false;
         }
-        batch.new_unfinished += growth.records;
-        batch.new_unfinished_bytes += growth.bytes;
-        self.take(batch, index, request, entry, changed, step.reply);
-        true
-    }
-
-    /// Looks the key up, in the frame first, and decides.
-    fn decide(&self, batch: &Batch, request: &Request, now: Timestamp) -> Result<(Entry, Step)> {
-        let found = match batch.changes.get(&request.key) {
-            Some(entry) if !bugs::is(Bug::BatchIgnoresEarlierCommands) => Ok(entry.clone()),
-            Some(_) => self.find(&request.key, now),
-            None => self.find(&request.key, now),
-        };
-        let entry = match (found, &request.command) {
-            // The way out for a damaged record.
-            (Err(Error::Corrupt { .. }), Command::Forget { held: true }) => {
-                return Ok((
-                    None,
-                    Step {
-                        write: Write::Delete,
-                        reply: Reply::Changed,
-                    },
-                ));
-            }
-            (found, _) => found?,
-        };
-        let holder = match &entry {
-            Some(record) => self.holders.status(record.fence, now),
-            None => Holder::Gone,
-        };
-        let last = match &entry {
-            Some(record) if bugs::is(Bug::FencePerKey) => record.fence.as_u64(),
-            None if bugs::is(Bug::FencePerKey) => 0,
-            _ => self.fence.load(Ordering::SeqCst),
-        };
-        let next_fence = Fence::from_u64(last + 1);
-        let step = step(entry.as_deref(), holder, &request.command, now, next_fence);
-        Ok((entry, step.map_err(refused)?))
-    }
-
-    /// Refuses what would go over a limit. What does not grow is never refused: a lease that is out
-    /// can always be renewed, completed and released.
-    fn admit(&self, batch: &Batch, growth: Growth, reply: Reply) -> Result<()> {
-        let limits = &self.options.limits;
-        let (count, bytes) = self.overlay.unfinished_size();
-        let count = count + batch.new_unfinished + growth.records;
-        let bytes = bytes + batch.new_unfinished_bytes + growth.bytes;
-        let over = (growth.records > 0 && count > limits.unfinished)
-            || (growth.bytes > 0 && bytes > limits.unfinished_bytes)
-            || (reply == Reply::Claimed && self.holders.guards() >= limits.leases);
-        if over { Err(Error::Overloaded) } else { Ok(()) }
-    }
-
-    /// Takes a change into the frame, with its answer.
-    fn take(
-        &self,
-        batch: &mut Batch,
-        index: usize,
-        request: &Request,
-        before: Entry,
-        changed: Entry,
-        reply: Reply,
-    ) {
         if let Some(record) = &changed {
             self.fence
                 .fetch_max(record.fence.as_u64(), Ordering::SeqCst);
         }
-        // Before the record is published: a reader must not see it without its holder.
-        let holding = match (&changed, reply) {
+        if ends_lease(&request.command) {
+            batch
+                .ended
+                .extend(decided.before.map(|record| record.fence));
+        }
+        batch.growth.records += growth.records;
+        batch.growth.bytes += growth.bytes;
+        let answer = self.granted(decided.reply, &changed);
+        batch.waiting.push((index, Ok(answer)));
+        batch.changes.insert(request.key.clone(), changed);
+        true
+    }
+
+    /// Looks the key up, in the frame first, and decides.
+    fn decide(&self, batch: &Batch, request: &Request, now: Timestamp) -> Result<Decided> {
+        let found = match batch.changes.get(&request.key) {
+            Some(entry) if !bugs::is(Bug::BatchIgnoresEarlierCommands) => Ok(entry.clone()),
+            _ => self.find(&request.key, now),
+        };
+        let before = match (found, &request.command) {
+            // The way out for a damaged record.
+            (Err(Error::Corrupt { .. }), Command::Forget { held: true }) => {
+                return Ok(Decided {
+                    before: None,
+                    change: Some(None),
+                    reply: Reply::Changed,
+                });
+            }
+            (found, _) => found?,
+        };
+        let holder = match &before {
+            Some(record) => self.holders.status(record.fence, now),
+            None => Holder::Gone,
+        };
+        let next_fence = self.next_fence(&before);
+        let Step { write, reply } =
+            step(before.as_deref(), holder, &request.command, now, next_fence).map_err(refused)?;
+        let change = match write {
+            Write::Keep => None,
+            Write::Delete => Some(None),
+            Write::Put(record) => Some(Some(Arc::new(with_bugs(record, &request.command)))),
+        };
+        Ok(Decided {
+            before,
+            change,
+            reply,
+        })
+    }
+
+    fn next_fence(&self, before: &Entry) -> Fence {
+        let last = match before {
+            Some(record) if bugs::is(Bug::FencePerKey) => record.fence.as_u64(),
+            None if bugs::is(Bug::FencePerKey) => 0,
+            _ => self.fence.load(Ordering::SeqCst),
+        };
+        Fence::from_u64(last + 1)
+    }
+
+    /// Refuses a change to a poisoned store, and what would go over a limit. What does not grow is
+    /// within them: a lease that is out can always be renewed, completed and released.
+    fn admit(&self, batch: &Batch, decided: &Decided, growth: Growth) -> Result<()> {
+        if decided.change.is_none() {
+            return Ok(());
+        }
+        if self.is_poisoned() {
+            return Err(Error::Poisoned);
+        }
+        let limits = &self.options.limits;
+        let (count, bytes) = self.overlay.unfinished_size();
+        let count = count + batch.growth.records + growth.records;
+        let bytes = bytes + batch.growth.bytes + growth.bytes;
+        let over = (growth.records > 0 && count > limits.unfinished)
+            || (growth.bytes > 0 && bytes > limits.unfinished_bytes)
+            || (decided.reply == Reply::Claimed && self.holders.guards() >= limits.leases);
+        if over { Err(Error::Overloaded) } else { Ok(()) }
+    }
+
+    /// The answer to a change. A new holder is registered here, before the record is published: a
+    /// reader must not see the record without it.
+    fn granted(&self, reply: Reply, changed: &Entry) -> Answer {
+        let holding = match (changed, reply) {
             (Some(_), Reply::Claimed) if bugs::is(Bug::HolderRegisteredLate) => None,
             (Some(record), Reply::Claimed) => Some(self.holders.register(record.fence)),
             _ => None,
         };
-        if let Some(record) = before
-            && ends_lease(&request.command)
-        {
-            batch.ended.push(record.fence);
-        }
-        let answer = Answer {
+        Answer {
             reply,
             record: changed.clone(),
             holding,
-        };
-        batch.waiting.push((index, Ok(answer)));
-        batch.changes.insert(request.key.clone(), changed);
+        }
     }
 
     /// Makes the frame durable, shows its changes, and settles the answers that wait for it.
@@ -256,57 +245,38 @@ impl Engine {
             let settled = written.clone().and(answer);
             batch.answers[index] = Some(settled);
         }
-        batch.new_unfinished = 0;
-        batch.new_unfinished_bytes = 0;
+        batch.growth = Growth::default();
         writer.frame.clear();
     }
+}
 
-    fn write_frame(&self, writer: &mut Writer) -> Result<()> {
-        if self.is_poisoned() {
-            return Err(Error::Poisoned);
-        }
-        if writer.journal.room() < writer.frame.len() {
-            self.rotate(writer)?;
-        }
-        let fence = Fence::from_u64(self.fence.load(Ordering::SeqCst));
-        let Writer { journal, frame } = writer;
-        journal
-            .append(frame, self.time.now(), fence)
-            .map_err(|error| {
-                self.poison(format!("a frame could not be made durable: {error}"));
-                Error::Indeterminate
-            })?;
-        self.counters.frames.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Freezes the overlay and goes on in a new segment. If the last frozen one is not in the base
-    /// yet, that comes first: claims wait for it rather than memory grows.
-    pub(super) fn rotate(&self, writer: &mut Writer) -> Result<()> {
-        self.write_frozen()?;
-        let fence = Fence::from_u64(self.fence.load(Ordering::SeqCst));
-        let old = match writer.journal.rotate(self.time.now(), fence) {
-            Ok(old) => old,
-            Err(RotateError::Prepare(error)) => return Err(error.into()),
-            Err(RotateError::Seal(error)) => {
-                self.poison(format!("a segment could not be made durable: {error}"));
-                return Err(Error::Poisoned);
-            }
+impl Decided {
+    fn growth(&self, key: &RecordKey) -> Growth {
+        let Some(after) = &self.change else {
+            return Growth::default();
         };
-        let journal = &writer.journal;
-        self.overlay
-            .freeze(journal.batch(), journal.segment_number(), Some(old));
-        self.bell.ring();
-        Ok(())
-    }
-
-    /// The longest frame that one record can need.
-    fn longest_frame(&self) -> u64 {
-        longest_frame(self.options.limits.longest_body())
+        let size = |entry: &Entry| match entry {
+            Some(record) if record.is_unfinished() => (1, unfinished_bytes(key, record)),
+            _ => (0, 0),
+        };
+        let ((records, bytes), (records_before, bytes_before)) = (size(after), size(&self.before));
+        Growth {
+            records: usize::saturating_sub(records, records_before),
+            bytes: usize::saturating_sub(bytes, bytes_before),
+        }
     }
 }
 
 impl Batch {
+    /// Notes an answer that changes nothing; it waits for the frame if it came from there.
+    fn answer(&mut self, index: usize, depends_on_frame: bool, answer: Result<Answer>) {
+        if depends_on_frame {
+            self.waiting.push((index, answer));
+        } else {
+            self.answers[index] = Some(answer);
+        }
+    }
+
     /// Only with a bug: what must be done before the records are published.
     fn register_late(&mut self, holders: &Arc<super::Holders>) {
         if !bugs::is(Bug::HolderRegisteredLate) {
@@ -322,33 +292,15 @@ impl Batch {
             }
         }
     }
-
-    /// Notes an answer that changes nothing; it waits for the frame if it came from there.
-    fn answer(&mut self, index: usize, depends_on_frame: bool, answer: Result<Answer>) {
-        if depends_on_frame {
-            self.waiting.push((index, answer));
-        } else {
-            self.answers[index] = Some(answer);
-        }
-    }
 }
 
-/// What a change adds to the unfinished records.
-#[derive(Debug, Clone, Copy)]
-struct Growth {
-    records: usize,
-    bytes: usize,
-}
+/// Poisons the engine if a commit panics: what it wrote is not known, and nobody may go on from it.
+struct PoisonOnPanic<'e>(&'e Engine);
 
-impl Growth {
-    fn of(key: &RecordKey, before: Option<&Record>, after: Option<&Record>) -> Self {
-        let records = |record: Option<&Record>| usize::from(record.is_some());
-        let bytes = |record: Option<&Record>| record.map_or(0, |r| unfinished_bytes(key, r));
-        let before = before.filter(|record| record.is_unfinished());
-        let after = after.filter(|record| record.is_unfinished());
-        Growth {
-            records: records(after).saturating_sub(records(before)),
-            bytes: bytes(after).saturating_sub(bytes(before)),
+impl Drop for PoisonOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison("a commit stopped with a panic");
         }
     }
 }
@@ -356,6 +308,15 @@ impl Growth {
 /// Whether the command, once done, leaves the lease it names without a holder.
 fn ends_lease(command: &Command) -> bool {
     matches!(command, Command::Complete { .. } | Command::Release { .. })
+}
+
+/// The record as decided; with a bug, not.
+fn with_bugs(mut record: Record, command: &Command) -> Record {
+    if bugs::is(Bug::ReleaseHidesInterruption) && matches!(command, Command::Release { .. }) {
+        record.state = State::Released;
+        record.interrupted = None;
+    }
+    record
 }
 
 /// A refusal as an error.

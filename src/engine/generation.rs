@@ -5,6 +5,7 @@
 //! more puts, so that new records always land in a small, recent table, and sweeping drops a whole
 //! table at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -65,7 +66,7 @@ impl Tally {
     }
 }
 
-/// What the base's `meta` table says of a generation.
+/// What the base's `generations` table says of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GenerationRow {
     pub(crate) id: GenerationId,
@@ -79,7 +80,7 @@ pub(crate) struct GenerationRow {
 }
 
 impl GenerationRow {
-    /// A new, empty generation for records that expire by `id`'s end and are `left` from it.
+    /// A new, empty generation whose bucket is `width` wide.
     pub(crate) fn new(
         id: GenerationId,
         width: Duration,
@@ -110,20 +111,50 @@ pub(crate) struct Generation {
     /// it, once `filter_is_ready`.
     pub(crate) filter: Filter,
     filter_is_ready: AtomicBool,
-    /// A row was found damaged or missing: a miss in this table means nothing.
+    findings: Arc<Findings>,
+}
+
+/// What is known of a table's rows. Shared by all filters that a generation has in its life, so
+/// that a verification of one is not lost with it.
+#[derive(Debug, Default)]
+struct Findings {
+    /// The table was read through, or made by this run.
+    verified: AtomicBool,
+    /// A row was found lost or unreadable: a miss in this table means nothing.
     damaged: AtomicBool,
     rows: AtomicU64,
 }
 
 impl Generation {
-    pub(crate) fn new(row: &GenerationRow, filter: Filter, filter_is_ready: bool) -> Self {
-        Generation {
+    /// A new, empty generation.
+    pub(crate) fn new(row: &GenerationRow) -> Self {
+        let new = Self::loaded(row, Some(Filter::for_keys(row.capacity_rows)));
+        new.set_verified(true);
+        new
+    }
+
+    /// One that was in the base, with its filter if that is stored; else with an empty one that is
+    /// not ready: then it may hold any key.
+    pub(crate) fn loaded(row: &GenerationRow, filter: Option<Filter>) -> Self {
+        let generation = Generation {
             id: row.id,
             table: row.id.table(),
+            filter_is_ready: AtomicBool::new(filter.is_some()),
+            filter: filter.unwrap_or_else(|| Filter::for_keys(row.capacity_rows)),
+            findings: Arc::default(),
+        };
+        generation.set_rows(row.tally.rows);
+        generation
+    }
+
+    /// The same with another filter, which is complete.
+    pub(crate) fn with_filter(&self, filter: Filter) -> Self {
+        Generation {
+            id: self.id,
+            table: self.table.clone(),
             filter,
-            filter_is_ready: AtomicBool::new(filter_is_ready),
-            damaged: AtomicBool::new(false),
-            rows: AtomicU64::new(row.tally.rows),
+            filter_is_ready: AtomicBool::new(true),
+            findings: self.findings.clone(),
         }
     }
 
@@ -141,21 +172,29 @@ impl Generation {
         self.filter_is_ready.store(true, Ordering::SeqCst);
     }
 
+    pub(crate) fn is_verified(&self) -> bool {
+        self.findings.verified.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_verified(&self, verified: bool) {
+        self.findings.verified.store(verified, Ordering::SeqCst);
+    }
+
     pub(crate) fn is_damaged(&self) -> bool {
-        self.damaged.load(Ordering::SeqCst)
+        self.findings.damaged.load(Ordering::SeqCst)
     }
 
     pub(crate) fn set_damaged(&self, damaged: bool) {
-        self.damaged.store(damaged, Ordering::SeqCst);
+        self.findings.damaged.store(damaged, Ordering::SeqCst);
     }
 
     /// How many rows it has; for statistics.
     pub(crate) fn rows(&self) -> u64 {
-        self.rows.load(Ordering::Relaxed)
+        self.findings.rows.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_rows(&self, rows: u64) {
-        self.rows.store(rows, Ordering::Relaxed);
+        self.findings.rows.store(rows, Ordering::Relaxed);
     }
 }
 

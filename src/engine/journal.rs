@@ -111,7 +111,7 @@ impl Journal {
 
     /// How long a frame the segment still takes.
     pub(crate) fn room(&self) -> u64 {
-        self.active.header.len - SEAL_BYTES - self.offset
+        (self.active.header.len - SEAL_BYTES).saturating_sub(self.offset)
     }
 
     /// Appends a frame of at most [`room`](Self::room) bytes, and makes it durable as the store
@@ -190,11 +190,8 @@ fn begin_segment(
     number: u64,
     batch_before: u64,
 ) -> io::Result<Segment> {
-    let blank = match spares.take() {
-        // A file that cannot be used again is removed, so that the next try makes a new one.
-        Some(old) => Blank::recycle(disk, &old, number).inspect_err(|_| {
-            let _ = disk.remove(&old);
-        })?,
+    let blank = match spares.take_for(disk, number)? {
+        Some(blank) => blank,
         None => Blank::create(disk, number, terms.segment_bytes)?,
     };
     let header = Header {
@@ -241,7 +238,18 @@ impl Spares {
         self.0.lock().iter().any(|spare| spare == name)
     }
 
-    fn take(&self) -> Option<String> {
-        self.0.lock().pop()
+    /// Takes one for segment `number`. It has its new name before the list is free again, so that
+    /// a spare that is made meanwhile cannot be the same file.
+    fn take_for(&self, disk: &dyn Disk, number: u64) -> io::Result<Option<Blank>> {
+        let mut names = self.0.lock();
+        let Some(old) = names.pop() else {
+            return Ok(None);
+        };
+        let recycled = Blank::recycle(disk, &old, number);
+        if recycled.is_err() {
+            // A file that cannot be used again is removed, so that the next try makes a new one.
+            let _ = disk.remove(&old);
+        }
+        recycled.map(Some)
     }
 }

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::append::Writer;
 use super::base::{BASE_FILE, UNFINISHED_BASE_FILE};
 use super::catalog::{Applied, Catalog, StoreRow, rebuild};
-use super::commit::Writer;
 use super::disk::Disk;
 use super::entropy::fresh_u64;
 use super::holders::Holders;
 use super::journal::frame::FrameBuilder;
 use super::journal::recovery::{Origin, Recovered, recover};
 use super::journal::segment::{SPARE_FILE, can_be_recycled, number_of};
-use super::journal::{Journal, JournalTerms, Spares};
-use super::overlay::{Entry, Overlay};
+use super::journal::{Journal, JournalTerms, Spares, shortest_segment};
+use super::overlay::{Entry, Overlay, Slot};
 use super::seal::{self, Seal};
 use super::{Counters, Engine, EngineOptions};
 use crate::bugs::{self, Bug};
@@ -36,7 +36,7 @@ impl Engine {
     /// # Errors
     /// `Corrupt` if bytes are damaged or missing, `Format` if the store is of a newer format,
     /// `NoSpace` or `Io` if the disk says so.
-    pub fn open(disk: Arc<dyn Disk>, options: EngineOptions) -> Result<Self> {
+    pub fn open(disk: Arc<dyn Disk>, mut options: EngineOptions) -> Result<Self> {
         let names = disk.list()?;
         let segments: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
         if !names.iter().any(|name| name == BASE_FILE) {
@@ -54,13 +54,20 @@ impl Engine {
         }
         let seal = seal::check(&*disk)?;
         if seal == Seal::Broken {
-            rebuild(&disk, options.base_cache_bytes)?;
+            match rebuild(&disk, options.base_cache_bytes) {
+                // Then as much is known as without a seal.
+                Err(Error::Corrupt { .. }) => {}
+                rebuilt => rebuilt?,
+            }
         }
         seal::remove(&*disk)?;
         let catalog = Catalog::open(&disk, &options)?;
         let before = catalog.store();
         let mut recovered = read_journal(&*disk, &before)?;
-        let overlay = Overlay::over(catalog.load_unfinished()?);
+        let unfinished = catalog.load_unfinished()?;
+        let longest_body = longest_body(&options, &unfinished, &recovered);
+        options.journal_bytes = options.journal_bytes.max(shortest_segment(longest_body));
+        let overlay = Overlay::over(unfinished);
 
         let now = Timestamp::from(options.clock.now());
         let floor = Timestamp::from_micros(before.time_us).max(recovered.time);
@@ -118,7 +125,7 @@ impl Engine {
         overlay.note_in_base(entries);
         if seal == Seal::Broken {
             // Before anything is answered; what it finds it marks.
-            let found = catalog.verify(time.now(), &AtomicBool::new(false))?;
+            let found = catalog.verify(&AtomicBool::new(false))?;
             trouble = found.first_damage;
         }
         let is_void = |other| other != Some(number);
@@ -131,6 +138,9 @@ impl Engine {
             overlay,
             holders: Arc::new(Holders::default()),
             catalog,
+            longest_body,
+            room: AtomicU64::new(journal.room()),
+            failure: Mutex::new(None),
             writer: Mutex::new(Writer {
                 journal,
                 frame: FrameBuilder::default(),
@@ -145,6 +155,23 @@ impl Engine {
             stopping: AtomicBool::new(false),
         })
     }
+}
+
+/// The longest body that a record may have: by the limits, or by what an earlier run with higher
+/// limits left unfinished, which a takeover must be able to write again.
+fn longest_body(
+    options: &EngineOptions,
+    unfinished: &BTreeMap<RecordKey, Slot>,
+    recovered: &Recovered,
+) -> usize {
+    let slots = unfinished.values().filter_map(|slot| match slot {
+        Slot::Record(record) => Some(record.as_ref()),
+        Slot::Damaged => None,
+    });
+    let records = slots.chain(recovered.changes.values().flatten());
+    let points = records.filter_map(|record| record.recovery_point.as_ref());
+    let longest = points.map(|point| point.len()).max();
+    options.limits.longest_body().max(longest.unwrap_or(0))
 }
 
 fn new_store() -> StoreRow {

@@ -38,6 +38,8 @@ pub(crate) fn write(disk: &dyn Disk) -> Result<()> {
     if base.len()? > MAX_SEALED_BYTES {
         return Ok(());
     }
+    // What is read back must be what is on the disk.
+    base.sync()?;
     let sealed = seal_bytes(SEAL_KEY, &sums(&*base)?);
     remove_if_there(disk, UNFINISHED_SEAL_FILE)?;
     let file = disk.create(UNFINISHED_SEAL_FILE)?;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::Engine;
-use super::catalog::Applied;
+use super::catalog::{Applied, Verification};
 use super::commit::Request;
-use super::overlay::Slot;
+use super::overlay::{Frozen, Slot};
 use super::seal;
 use crate::bugs::{self, Bug};
 use crate::error::{Error, Result};
@@ -70,6 +70,12 @@ impl Engine {
         let Some(frozen) = self.overlay.frozen() else {
             return Ok(());
         };
+        let written = self.write_to_base(&frozen);
+        self.note_checkpoint(&written);
+        written
+    }
+
+    fn write_to_base(&self, frozen: &Frozen) -> Result<()> {
         let applied = Applied {
             new_run: None,
             first_segment: frozen.next_segment,
@@ -106,6 +112,20 @@ impl Engine {
         self.has_frozen() || self.catalog.is_broken()
     }
 
+    /// Reads through one table that has not been since it was loaded.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub(crate) fn verify_one(&self) -> Result<()> {
+        let found = self.catalog.verify_one(&self.stopping)?;
+        self.note_damage(found).map(drop)
+    }
+
+    fn note_damage(&self, found: Verification) -> Result<Verification> {
+        let result = found.into_result();
+        result.inspect_err(|damage| self.note_trouble(damage.to_string()))
+    }
+
     /// Whether part of the base has not been read through since it was loaded.
     pub(crate) fn is_unverified(&self) -> bool {
         self.catalog.is_unverified()
@@ -135,8 +155,9 @@ impl Engine {
             .prepare(&*self.disk, self.options.journal_bytes)?)
     }
 
-    /// Removes what has expired: unfinished records by commits of bounded size, done ones a
-    /// generation and a transaction at a time. Neither holds up claims for long.
+    /// Removes what has expired: done records a generation and a transaction at a time, unfinished
+    /// ones by commits of bounded size. Neither holds up claims for long. The done ones first: on a
+    /// full disk they give the space that a commit may need.
     ///
     /// # Errors
     /// `Poisoned`; `NoSpace` or `Io` if the disk says so: it may be tried again.
@@ -144,13 +165,13 @@ impl Engine {
         let now = self.time.now();
         self.holders.forget_over(now);
         let mut swept = Swept::default();
+        while let Some(rows) = self.catalog.drop_one_expired(now)? {
+            swept.done += rows;
+        }
         self.for_each_unfinished(&[], |page| {
             swept.unfinished += self.expire(page, now)?;
             Ok(())
         })?;
-        while let Some(rows) = self.catalog.drop_one_expired(now)? {
-            swept.done += rows;
-        }
         Ok(swept)
     }
 
@@ -184,10 +205,8 @@ impl Engine {
     /// `Closed` if the store is closed meanwhile.
     pub fn verify(&self) -> Result<Verified> {
         self.catalog.heal()?;
-        let found = self.catalog.verify(self.time.now(), &self.stopping)?;
-        let found = found.into_result().inspect_err(|damage| {
-            self.note_trouble(damage.to_string());
-        })?;
+        let found = self.catalog.verify(&self.stopping)?;
+        let found = self.note_damage(found)?;
         Ok(Verified {
             records: found.records,
             tables: found.tables,

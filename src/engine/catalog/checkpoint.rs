@@ -9,7 +9,7 @@ use crate::bugs::{self, Bug};
 use crate::codec::{checksum, encode_record, seal_bytes};
 use crate::engine::base::Transaction;
 use crate::engine::filter::Filter;
-use crate::engine::generation::{Generation, GenerationId, GenerationRow, bucket};
+use crate::engine::generation::{Generation, GenerationId, GenerationRow, Tally, bucket};
 use crate::engine::overlay::Entry;
 use crate::error::Result;
 use crate::key::RecordKey;
@@ -250,9 +250,7 @@ impl<'c> Staged<'c> {
         let capacity = (rows.saturating_mul(CAPACITY_FACTOR))
             .clamp(*CAPACITY_ROWS.start(), *CAPACITY_ROWS.end());
         let row = GenerationRow::new(id, width, capacity, self.now);
-        let filter = Filter::for_keys(capacity);
-        self.list
-            .push(Arc::new(Generation::new(&row, filter, true)));
+        self.list.push(Arc::new(Generation::new(&row)));
         self.ledger.generations.insert(id, row);
         self.touched.insert(id);
         id
@@ -271,12 +269,20 @@ impl<'c> Staged<'c> {
             }
             row.closed = true;
             self.touched.insert(row.id);
-            if row.tally.rows < row.capacity_rows / 2 && !generation.is_damaged() {
+            if row.tally.rows < row.capacity_rows / 2 {
                 let filter = Filter::for_keys(row.tally.rows);
+                let mut read = Tally::default();
                 transaction.for_each_key(&generation.table, |name| {
-                    filter.insert(checksum(self.hash_seed, name));
+                    let hash = checksum(self.hash_seed, name);
+                    filter.insert(hash);
+                    read.add(hash);
                 })?;
-                *generation = Arc::new(Generation::new(row, filter, true));
+                // A filter made from what is left would forget the keys of lost rows.
+                if read == row.tally {
+                    *generation = Arc::new(generation.with_filter(filter));
+                } else {
+                    generation.set_damaged(true);
+                }
             }
             let key = row.id.key();
             let sealed = seal_bytes(&key, &generation.filter.to_bytes());
@@ -300,7 +306,7 @@ fn tally(
     ledger: &mut Ledger,
     touched: &mut BTreeSet<GenerationId>,
     id: GenerationId,
-    change: impl FnOnce(&mut crate::engine::generation::Tally),
+    change: impl FnOnce(&mut Tally),
 ) {
     if let Some(row) = ledger.generations.get_mut(&id) {
         change(&mut row.tally);

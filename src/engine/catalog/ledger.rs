@@ -104,6 +104,14 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// Whether the base of this snapshot has that generation.
+    pub(super) fn lists(snapshot: &Snapshot, id: GenerationId) -> Result<bool> {
+        match snapshot.table(GENERATIONS)? {
+            Some(table) => Ok(table.find(&id.key(), |_| ())?.is_some()),
+            None => Ok(false),
+        }
+    }
+
     /// Writes all of it, for a new store.
     pub(super) fn write_all(&self, transaction: &mut Transaction<'_>) -> Result<()> {
         transaction.put(META, FORMAT_KEY, &format_row(FORMAT))?;

@@ -9,7 +9,6 @@ use crate::engine::base::{BASE_FILE, SnapshotTable};
 use crate::engine::generation::{Generation, Tally};
 use crate::error::{Error, Result};
 use crate::sync::{AtomicBool, Ordering};
-use crate::time::Timestamp;
 
 /// What a verification has read.
 #[derive(Debug, Clone, Default)]
@@ -28,36 +27,51 @@ impl Catalog {
     /// and completes the filters that were not ready.
     ///
     /// # Errors
-    /// An I/O error of the base; `Closed` once `stop` is set. Damage is no error here: it is in the answer.
-    pub(crate) fn verify(&self, now: Timestamp, stop: &AtomicBool) -> Result<Verification> {
+    /// An I/O error of the base; `Closed` once `stop` is set. Damage is no error here: it is in the
+    /// answer.
+    pub(crate) fn verify(&self, stop: &AtomicBool) -> Result<Verification> {
         let mut found = Verification::default();
-        self.unverified.store(false, Ordering::SeqCst);
-        self.verify_unfinished(&mut found)
-            .and_then(|()| {
-                let list = self.list.read().clone();
-                let mut each = list.iter();
-                each.try_for_each(|generation| {
-                    if stop.load(Ordering::SeqCst) {
-                        return Err(Error::Closed);
-                    }
-                    self.verify_generation(generation, now, &mut found)
-                })
-            })
-            .inspect_err(|_| self.unverified.store(true, Ordering::SeqCst))?;
+        self.verify_unfinished(&mut found, stop)?;
+        let list = self.list.read().clone();
+        for generation in list.iter() {
+            self.verify_generation(generation, &mut found, stop)?;
+        }
         Ok(found)
     }
 
-    fn verify_unfinished(&self, found: &mut Verification) -> Result<()> {
+    /// Whether a table has not been read through since it was loaded.
+    pub(crate) fn is_unverified(&self) -> bool {
+        let list = self.list.read();
+        !self.unfinished_verified.load(Ordering::SeqCst) || list.iter().any(|g| !g.is_verified())
+    }
+
+    /// Reads through one table that has not been since it was loaded.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub(crate) fn verify_one(&self, stop: &AtomicBool) -> Result<Verification> {
+        let mut found = Verification::default();
+        let list = self.list.read().clone();
+        if !self.unfinished_verified.load(Ordering::SeqCst) {
+            self.verify_unfinished(&mut found, stop)?;
+        } else if let Some(generation) = list.iter().find(|g| !g.is_verified()) {
+            self.verify_generation(generation, &mut found, stop)?;
+        }
+        Ok(found)
+    }
+
+    fn verify_unfinished(&self, found: &mut Verification, stop: &AtomicBool) -> Result<()> {
         let read = self.base.read(|snapshot| {
             let expected = Ledger::read(snapshot)?.unfinished;
             let read = match snapshot.table(UNFINISHED)? {
-                Some(table) => self.read_through(&table, UNFINISHED, found, |_| ())?,
+                Some(table) => self.read_through(&table, UNFINISHED, found, stop, |_| ())?,
                 None => Tally::default(),
             };
             Ok(read == expected)
         });
         let whole = damage_as_false(read)?;
         self.unfinished_damaged.store(!whole, Ordering::SeqCst);
+        self.unfinished_verified.store(true, Ordering::SeqCst);
         found.note_table(UNFINISHED, whole);
         Ok(())
     }
@@ -65,19 +79,19 @@ impl Catalog {
     fn verify_generation(
         &self,
         generation: &Arc<Generation>,
-        now: Timestamp,
         found: &mut Verification,
+        stop: &AtomicBool,
     ) -> Result<()> {
         let complete_filter = !generation.filter_is_ready();
         let read = self.base.read(|snapshot| {
-            let Some(table) = open_table(snapshot, generation, now)? else {
+            let Some(table) = open_table(snapshot, generation)? else {
                 return Ok(true);
             };
             let ledger = Ledger::read(snapshot)?;
             let Some(row) = ledger.generations.get(&generation.id) else {
                 return Ok(true);
             };
-            let read = self.read_through(&table, &generation.table, found, |hash| {
+            let read = self.read_through(&table, &generation.table, found, stop, |hash| {
                 if complete_filter {
                     generation.filter.insert(hash);
                 }
@@ -86,6 +100,7 @@ impl Catalog {
         });
         let whole = damage_as_false(read)?;
         generation.set_damaged(!whole);
+        generation.set_verified(true);
         if whole && complete_filter {
             generation.set_filter_ready();
         }
@@ -99,10 +114,14 @@ impl Catalog {
         table: &SnapshotTable,
         name: &str,
         found: &mut Verification,
+        stop: &AtomicBool,
         mut with_hash: impl FnMut(u64),
     ) -> Result<Tally> {
         let mut tally = Tally::default();
         table.for_each(|key, bytes| {
+            if stop.load(Ordering::SeqCst) {
+                return Err(Error::Closed);
+            }
             let hash = checksum(self.hash_seed, key);
             // A row that its key does not lead to is as good as lost.
             if table.find(key, |again| again == bytes)? == Some(true) {

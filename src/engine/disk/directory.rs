@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{DirectoryLock, Disk, DiskFile};
+use crate::engine::base::BASE_FILE;
 
 /// The file whose lock stands for the directory.
 const LOCK_FILE: &str = "lock";
@@ -25,6 +26,10 @@ impl Directory {
     pub fn at(path: &Path) -> io::Result<Self> {
         if !path.is_dir() {
             make_directory(path)?;
+        }
+        // Also if an earlier opening made the directory and was cut short.
+        if cfg!(unix) && !path.join(BASE_FILE).exists() {
+            sync_parents(path)?;
         }
         Ok(Directory {
             path: path.to_owned(),
@@ -167,19 +172,30 @@ fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
-/// Makes the directory, private, and makes its entry in its parent durable.
+/// Makes the directory and its missing parents, private.
 fn make_directory(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)?;
-    if cfg!(unix) {
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        File::open(parent)?.sync_all()?;
+    builder.create(path)
+}
+
+/// Makes the entries of a directory and of its parents durable, each in its own parent.
+fn sync_parents(path: &Path) -> io::Result<()> {
+    let path = path.canonicalize()?;
+    for parent in path.ancestors().skip(1) {
+        match File::open(parent).and_then(|directory| directory.sync_all()) {
+            // One that we may not read we did not make; not all file systems sync directories.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied
+                        | io::ErrorKind::InvalidInput
+                        | io::ErrorKind::Unsupported
+                ) => {}
+            synced => synced?,
+        }
     }
     Ok(())
 }

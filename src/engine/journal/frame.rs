@@ -161,6 +161,21 @@ impl<'a> Frame<'a> {
         })
     }
 
+    /// Whether there is something like a frame at the beginning of `bytes` that says that batch
+    /// `missing` had been synced; unchecked.
+    pub(crate) fn claims_synced(bytes: &[u8], missing: u64) -> bool {
+        let number_at = |at: usize| {
+            let number = bytes.get(at..).and_then(|b| b.first_chunk());
+            number.map(|number| u64::from_le_bytes(*number))
+        };
+        match (number_at(8), number_at(24)) {
+            (Some(batch), Some(synced)) => {
+                bytes.starts_with(&MAGIC) && (missing..batch).contains(&synced)
+            }
+            _ => false,
+        }
+    }
+
     /// Its changes, in order.
     ///
     /// # Errors

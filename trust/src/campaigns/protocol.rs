@@ -29,9 +29,11 @@ use std::fmt::Write;
 use firstclaim::internals::record::Takeover;
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
+use self::fault::Fault;
 use self::record::{Call, KEYS, Key, Lease};
 use self::rules::Rule;
-use self::state::{Cut, Setting, State};
+use self::state::{Batch, Cut, Setting, State};
+use self::store::Memory;
 use super::{Effort, Report};
 
 /// Clients, the reader not among them.
@@ -79,6 +81,7 @@ pub fn run(effort: Effort) -> Report {
         let protocol = Protocol {
             setting: Setting { policies, fault },
             bounds,
+            orders: if std::env::var("ALL").is_ok() {Orders::All} else {Orders::AroundCommits},
         };
         let finish = if effort.first_only {
             HasDiscoveries::Any
@@ -109,14 +112,24 @@ pub fn run(effort: Effort) -> Report {
 struct Protocol {
     setting: Setting,
     bounds: Bounds,
+    orders: Orders,
 }
 
+/// Which orders of steps are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Orders {
+    All,
+    /// Nothing but a crash comes between the steps of a commit. The others commute with those: a
+    /// commit reads what they change when it begins, and they do not read what it writes, save for
+    /// the reader, who may as well begin before or after.
+    AroundCommits,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Action {
-    /// A client makes a call; under a lease that it holds, if it is such a call.
-    Call(Call),
     Drop(Lease),
-    Commit,
+    /// Some clients have made these calls, and whoever commits takes them.
+    Commit(Vec<Call>),
     Sync,
     Show,
     Answer,
@@ -133,63 +146,45 @@ enum Action {
 }
 
 impl Protocol {
-    fn client_actions(&self, state: &State, actions: &mut Vec<Action>) {
-        let Some(memory) = &state.memory else { return };
-        let in_batch = state.batch.as_ref().map_or(0, |batch| batch.calls.len());
-        let busy = state.queue.len() + state.leases.len() + in_batch;
-        if busy < CLIENTS {
-            let asked = state.queue.iter().filter(|call| call.asks()).count();
-            let may_ask = usize::from(memory.fence) + asked < self.bounds.leases.into();
-            for key in 0..KEYS {
-                if may_ask {
-                    actions.push(Action::Call(Call::Claim(key)));
-                    actions.push(Action::Call(Call::Resolve(key)));
-                }
-                actions.push(Action::Call(Call::Forget(key)));
-            }
-        }
-        for lease in &state.leases {
-            actions.push(Action::Call(Call::Complete(*lease)));
-            actions.push(Action::Call(Call::Renew(*lease)));
-            actions.push(Action::Call(Call::Release(*lease)));
-            actions.push(Action::Drop(*lease));
-        }
-        match &state.reader {
-            Some(_) => actions.push(Action::EndRead),
-            None => {
-                let misses = |key: &Key| memory.overlay(*key, self.setting.fault).is_none();
-                actions.extend((0..KEYS).filter(misses).map(Action::BeginRead));
-            }
+    /// What clients and the reader may do.
+    fn client_actions(&self, state: &State, memory: &Memory, actions: &mut Vec<Action>) {
+        actions.extend(state.leases.iter().map(|lease| Action::Drop(*lease)));
+        if state.reader.is_some() {
+            actions.push(Action::EndRead);
+        } else {
+            let misses = |key: &Key| memory.overlay(*key, self.setting.fault).is_none();
+            actions.extend((0..KEYS).filter(misses).map(Action::BeginRead));
         }
     }
 
-    fn store_actions(&self, state: &State, actions: &mut Vec<Action>) {
-        let Some(memory) = &state.memory else { return };
-        match &state.batch {
-            None => {
-                if !state.queue.is_empty() {
-                    actions.push(Action::Commit);
-                }
-                if memory.can_freeze() && state.freezes < self.bounds.freezes {
-                    actions.push(Action::Freeze);
-                }
-                if !self.expired(state).is_empty() {
-                    actions.push(Action::SweepUnfinished);
-                }
-            }
-            Some(batch) => {
-                let early = self.setting.fault == Some(fault::Fault::AnswerBeforeSync);
-                if !batch.synced && (!early || batch.answered) {
-                    actions.push(Action::Sync);
-                }
-                if !batch.shown && (batch.synced || early) {
-                    actions.push(Action::Show);
-                }
-                if batch.shown && !batch.answered {
-                    actions.push(Action::Answer);
-                }
-            }
+    /// What may begin when no batch is being committed.
+    fn commit_actions(&self, state: &State, memory: &Memory, actions: &mut Vec<Action>) {
+        let asks = self.bounds.leases.saturating_sub(memory.fence);
+        let idle = CLIENTS - state.leases.len();
+        add_batches(&mut Vec::new(), &state.leases, idle, asks.into(), actions);
+        if memory.can_freeze() && state.freezes < self.bounds.freezes {
+            actions.push(Action::Freeze);
         }
+        if !self.expired(state).is_empty() {
+            actions.push(Action::SweepUnfinished);
+        }
+    }
+
+    fn batch_actions(&self, batch: &Batch, actions: &mut Vec<Action>) {
+        let early = self.setting.fault == Some(Fault::AnswerBeforeSync);
+        if !batch.synced && (!early || batch.answered) {
+            actions.push(Action::Sync);
+        }
+        if !batch.shown && (batch.synced || early) {
+            actions.push(Action::Show);
+        }
+        if batch.shown && !batch.answered {
+            actions.push(Action::Answer);
+        }
+    }
+
+    /// What goes on beside commits.
+    fn background_actions(&self, state: &State, memory: &Memory, actions: &mut Vec<Action>) {
         if memory.frozen.is_some() {
             actions.push(Action::Checkpoint);
         }
@@ -202,15 +197,6 @@ impl Protocol {
     }
 
     fn crash_actions(&self, state: &State, actions: &mut Vec<Action>) {
-        if state.memory.is_none() {
-            match state.recovering {
-                Some(_) => actions.push(Action::Replay),
-                None => {
-                    let times = state.disk.persisted_time()..=state.now;
-                    actions.extend(times.map(Action::Settle));
-                }
-            }
-        }
         if state.crashes < self.bounds.crashes {
             actions.push(Action::Crash(Cut::Lost));
             let unsynced = state.batch.as_ref().is_some_and(|batch| !batch.synced);
@@ -218,6 +204,15 @@ impl Protocol {
                 actions.push(Action::Crash(Cut::Kept));
                 actions.push(Action::Crash(Cut::Cached));
             }
+        }
+    }
+
+    fn recovery_actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.recovering.is_some() {
+            actions.push(Action::Replay);
+        } else {
+            let times = state.disk.persisted_time()..=self.bounds.ticks;
+            actions.extend(times.map(Action::Settle));
         }
     }
 
@@ -233,6 +228,39 @@ impl Protocol {
     }
 }
 
+/// Every batch of calls that so many idle clients and the holders of `leases` can make, `asks` of
+/// them for a lease, after what is in `batch`; a call each, in the order of keys, since calls on
+/// different keys do not see each other.
+fn add_batches(
+    batch: &mut Vec<Call>,
+    leases: &[Lease],
+    idle: usize,
+    asks: usize,
+    actions: &mut Vec<Action>,
+) {
+    let from = batch.last().map_or(0, |call| call.key());
+    for key in from..KEYS {
+        let mut calls = Vec::new();
+        if idle > 0 {
+            calls.push(Call::Forget(key));
+            if asks > 0 {
+                calls.extend([Call::Claim(key), Call::Resolve(key)]);
+            }
+        }
+        let own = leases.iter().filter(|lease| lease.key == key);
+        calls.extend(own.flat_map(|l| [Call::Complete(*l), Call::Renew(*l), Call::Release(*l)]));
+        for call in calls {
+            batch.push(call);
+            actions.push(Action::Commit(batch.clone()));
+            let others: Vec<Lease> = leases.iter().copied().filter(|l| call.lease() != Some(*l)).collect();
+            let idle = idle - usize::from(call.lease().is_none());
+            let asks = asks - usize::from(call.asks());
+            add_batches(batch, &others, idle, asks, actions);
+            batch.pop();
+        }
+    }
+}
+
 impl Model for Protocol {
     type State = State;
     type Action = Action;
@@ -242,10 +270,21 @@ impl Model for Protocol {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        if state.broken.is_none() {
-            self.client_actions(state, actions);
-            self.store_actions(state, actions);
-            self.crash_actions(state, actions);
+        if state.broken.is_some() {
+            return;
+        }
+        self.crash_actions(state, actions);
+        let Some(memory) = &state.memory else {
+            self.recovery_actions(state, actions);
+            return;
+        };
+        match &state.batch {
+            Some(batch) => self.batch_actions(batch, actions),
+            None => self.commit_actions(state, memory, actions),
+        }
+        if state.batch.is_none() || self.orders == Orders::All {
+            self.client_actions(state, memory, actions);
+            self.background_actions(state, memory, actions);
         }
     }
 
@@ -253,15 +292,8 @@ impl Model for Protocol {
         let mut next = state.clone();
         let setting = &self.setting;
         match action {
-            Action::Call(call) => {
-                next.leases.retain(|lease| call.lease() != Some(*lease));
-                next.queue.push(call);
-            }
             Action::Drop(lease) => next.drop_lease(setting, lease),
-            Action::Commit => {
-                let calls = std::mem::take(&mut next.queue);
-                next.commit(setting, calls);
-            }
+            Action::Commit(calls) => next.commit(setting, calls),
             Action::Sync => next.sync(),
             Action::Show => next.show(setting),
             Action::Answer => next.answer(setting),

@@ -25,8 +25,6 @@ pub struct State {
     /// While it is being recovered, the key to go on from.
     pub recovering: Option<Key>,
     pub now: u8,
-    /// Calls of clients that wait to be committed, in order.
-    pub queue: Vec<Call>,
     pub batch: Option<Batch>,
     /// What clients hold, sorted. Clients are alike, so it does not matter which.
     pub leases: Vec<Lease>,
@@ -44,10 +42,8 @@ pub struct State {
 /// Commands that go into one frame.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Batch {
-    /// Those whose clients wait for the answer.
-    pub calls: Vec<Call>,
-    /// What each client then holds.
-    answers: Vec<Option<Lease>>,
+    /// The calls, and what each client holds once it is answered.
+    answers: Vec<(Call, Option<Lease>)>,
     frame: Frames,
     after: Truth,
     pub synced: bool,
@@ -93,17 +89,20 @@ impl State {
             answers: Vec::new(),
             frame: Frames::default(),
             after: self.truth,
-            calls,
             synced: false,
             shown: false,
             answered: false,
         };
-        for call in batch.calls.clone() {
+        for call in calls {
             match self.stage(setting, &mut memory, &mut batch, call) {
-                Ok(answer) => batch.answers.push(answer),
+                // A client that called without a lease and got none is as it was before.
+                Ok(None) if call.lease().is_none() => {}
+                Ok(answer) => batch.answers.push((call, answer)),
                 Err(rule) => self.broken = Some(rule),
             }
         }
+        // Whoever calls under a lease is waiting for the answer now.
+        self.leases.retain(|lease| !batch.is_called_under(*lease));
         self.memory = Some(memory);
         batch.frame.time = self.now;
         batch.frame.fence = self.memory.as_ref().map_or(0, |memory| memory.fence);
@@ -178,9 +177,8 @@ impl State {
 
     /// Whether a client has the guard of a lease, calling or not.
     fn guard_is_out(&self, lease: Lease) -> bool {
-        let waits = self.queue.iter().any(|call| call.lease() == Some(lease));
         let is_in_batch = self.batch.as_ref().is_some_and(|b| b.knows(lease));
-        self.leases.contains(&lease) || waits || is_in_batch
+        self.leases.contains(&lease) || is_in_batch
     }
 
     pub fn sync(&mut self) {
@@ -199,8 +197,8 @@ impl State {
             return;
         };
         memory.publish(&batch.frame.entries);
-        for lease in batch.calls.iter().filter(|call| call.ends_lease()) {
-            let lease = lease.lease().expect("it has one to end");
+        let ending = batch.answers.iter().filter(|(call, _)| call.ends_lease());
+        for lease in ending.filter_map(|(call, _)| call.lease()) {
             memory.unregister(lease.key, lease.fence, setting.fault);
         }
         batch.shown = true;
@@ -214,8 +212,7 @@ impl State {
         let (Some(memory), Some(batch)) = (&mut self.memory, &mut self.batch) else {
             return;
         };
-        let calls = std::mem::take(&mut batch.calls);
-        for (call, answer) in calls.iter().zip(std::mem::take(&mut batch.answers)) {
+        for (call, answer) in std::mem::take(&mut batch.answers) {
             match answer {
                 Some(lease) => {
                     if call.asks() {
@@ -304,7 +301,6 @@ impl State {
         }
         self.disk.forget_lists();
         self.recovering = None;
-        self.queue.clear();
         self.leases.clear();
         self.reader = None;
         self.crashes += 1;
@@ -382,12 +378,17 @@ impl State {
 impl Batch {
     /// Whether a client of the batch has the guard of a lease, or is going to.
     fn knows(&self, lease: Lease) -> bool {
-        let calls = self.calls.iter().any(|call| call.lease() == Some(lease));
-        calls || self.answers.contains(&Some(lease))
+        let mut given = self.answers.iter();
+        self.is_called_under(lease) || given.any(|(_, answer)| *answer == Some(lease))
+    }
+
+    fn is_called_under(&self, lease: Lease) -> bool {
+        let mut answers = self.answers.iter();
+        answers.any(|(call, _)| call.lease() == Some(lease))
     }
 
     fn highest_fence(&self) -> u8 {
-        let given = self.answers.iter().flatten();
+        let given = self.answers.iter().filter_map(|(_, answer)| *answer);
         given.map(|lease| lease.fence).max().unwrap_or(0)
     }
 }
