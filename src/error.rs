@@ -8,7 +8,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, and with it what to do next.
 ///
-/// Every variant but [`Indeterminate`](Error::Indeterminate) means that the call changed nothing.
+/// From a call about one key, every variant but [`Indeterminate`](Error::Indeterminate) means that
+/// the call changed nothing.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

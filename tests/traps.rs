@@ -8,8 +8,8 @@ mod faults;
 #[path = "kit/steps.rs"]
 mod steps;
 
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use faults::{Fate, FaultDisk, Op};
@@ -25,6 +25,11 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 fn memory() -> (Arc<MemoryDisk>, Arc<dyn Disk>, ManualClock) {
     let disk = Arc::new(MemoryDisk::new());
     (disk.clone(), disk, ManualClock::new())
+}
+
+/// What is in there, for the first who asks.
+fn take<T>(place: &Mutex<Option<T>>) -> Option<T> {
+    place.lock().unwrap().take()
 }
 
 /// The disk as a kill would leave it now.
@@ -118,11 +123,11 @@ fn a_reader_across_freeze_base_commit_and_drop_sees_the_newer_record() {
     assert_eq!(response(&engine, "z999").unwrap(), [7; 1500]);
     let (reached, at_base) = mpsc::channel();
     let (go_on, resume) = mpsc::channel::<()>();
-    let mut hold = Some((reached, resume));
+    let hold = Mutex::new(Some((reached, resume)));
     disk.set(move |event, _| {
         if event.op == Op::Read
             && event.file.starts_with("base")
-            && let Some((reached, resume)) = hold.take()
+            && let Some((reached, resume)) = take(&hold)
         {
             reached.send(()).unwrap();
             resume.recv().unwrap();
@@ -271,6 +276,33 @@ fn journal_length_and_retention_may_change_between_openings() {
     clock.advance(2 * HOUR);
     assert_eq!(response(&engine, "a0"), None);
     assert!(engine.sweep().unwrap().done > 0);
+}
+
+#[test]
+fn a_long_recovery_point_fits_after_limits_and_segments_shrank() {
+    let (disk, dyn_disk, clock) = memory();
+    let mut options = steps::options(&clock);
+    options.limits.recovery_point_bytes = 100_000;
+    options.journal_bytes = 256 * 1024;
+    let engine = Engine::open(dyn_disk, options).unwrap();
+    let fence = claim(&engine, "k", HOUR).unwrap().record.unwrap().fence;
+    let point: Arc<[u8]> = vec![5; 100_000].into();
+    let save = Command::Save {
+        fence,
+        point: point.clone(),
+    };
+    commit(&engine, "k", save).unwrap();
+    engine.close().unwrap();
+    // Smaller limits, and segments that could not hold it.
+    let disk = Arc::new(disk.snapshot());
+    let engine = open(&(disk.clone() as _), &clock).unwrap();
+    let taken = claim(&engine, "k", HOUR).unwrap().record.unwrap();
+    assert_eq!(taken.recovery_point, Some(point));
+    turn_segments(&engine, "a", 100, HOUR);
+    let engine = open(&killed(&disk), &clock).unwrap();
+    for n in 0..100 {
+        assert!(response(&engine, &format!("a{n}")).is_some(), "a{n}");
+    }
 }
 
 #[test]

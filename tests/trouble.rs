@@ -8,13 +8,14 @@
 mod faults;
 
 use std::io::ErrorKind;
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use faults::{Event, Fate, FaultDisk, Op};
-use firstclaim::{Builder, Claim, Error, Lease, Limits, Store};
+use firstclaim::{Builder, Claim, Error, Lease, Limits, ManualClock, Store};
 
+const MINUTE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(3600);
 
 fn options(disk: &FaultDisk) -> Builder {
@@ -29,6 +30,11 @@ fn options(disk: &FaultDisk) -> Builder {
         .base_cache_bytes(1 << 20)
         .sweep_every(LONG)
         .checkpoint_every(LONG)
+}
+
+/// What is in there, for the first who asks.
+fn take<T>(place: &Mutex<Option<T>>) -> Option<T> {
+    place.lock().unwrap().take()
 }
 
 fn claimed(store: &Store, key: &str) -> Lease {
@@ -221,11 +227,11 @@ fn every_limit_of_waiting_is_overloaded_or_indeterminate_and_loses_no_lease() {
         .unwrap();
     let (stuck, at_sync) = mpsc::channel();
     let (go_on, resume) = mpsc::channel::<()>();
-    let mut hold = Some((stuck, resume));
+    let hold = Mutex::new(Some((stuck, resume)));
     disk.set(move |e, _| {
         if is_journal(e)
             && e.op == Op::Sync
-            && let Some((stuck, resume)) = hold.take()
+            && let Some((stuck, resume)) = take(&hold)
         {
             stuck.send(()).unwrap();
             resume.recv().unwrap();
@@ -265,12 +271,13 @@ fn a_lease_that_nobody_waits_for_any_more_is_released() {
         .unwrap();
     let (stuck, at_sync) = mpsc::channel();
     let (go_on, resume) = mpsc::channel::<()>();
-    let mut syncs = 0;
+    // The first batch gathers the second, whose caller does not lead.
+    let hold = Mutex::new((2, stuck, resume));
     disk.set(move |e, _| {
         if is_journal(e) && e.op == Op::Sync {
-            syncs += 1;
-            // The first batch gathers the second, whose caller does not lead.
-            if syncs <= 2 {
+            let (left, stuck, resume) = &mut *hold.lock().unwrap();
+            if *left > 0 {
+                *left -= 1;
                 stuck.send(()).unwrap();
                 resume.recv().unwrap();
             }
@@ -301,4 +308,114 @@ fn a_lease_that_nobody_waits_for_any_more_is_released() {
         .expect("the undelivered lease is given back");
     assert_eq!(lease.previous(), firstclaim::Previous::Released);
     assert_eq!(lease.attempt(), 2);
+}
+
+#[test]
+fn expired_generations_give_a_full_disk_its_space_back() {
+    let disk = FaultDisk::new();
+    let clock = ManualClock::new();
+    let store = options(&disk).clock(clock.clone()).open().unwrap();
+    for n in 0..60 {
+        claimed(&store, &format!("old{n}"))
+            .complete_for([3; 4000], MINUTE)
+            .unwrap();
+    }
+    // An unfinished record expires as well: removing it needs a frame.
+    drop(
+        store
+            .request("t", "gone")
+            .lease_for(MINUTE)
+            .retain_for(MINUTE)
+            .claim()
+            .unwrap(),
+    );
+    store.checkpoint().unwrap();
+    disk.fail(ErrorKind::StorageFull, |e| e.grows);
+    let full = (0..500).find_map(|n| {
+        let claim = store
+            .request("t", format!("new{n}"))
+            .retain_for(24 * LONG)
+            .claim();
+        let done = claim.and_then(|claim| match claim {
+            Claim::Claimed(lease) => lease.complete([4; 4000]),
+            other => panic!("{other:?}"),
+        });
+        done.err()
+    });
+    assert!(matches!(full, Some(Error::NoSpace)), "{full:?}");
+    clock.advance(LONG);
+    // It frees what has expired, whatever else it cannot do.
+    let _ = store.sweep();
+    assert!(store.stats().base_records < 60, "{:?}", store.stats());
+    let resumed = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        store.claim("t", "resumed").is_ok()
+    });
+    assert!(resumed, "{:?}", store.stats());
+}
+
+#[test]
+fn a_spare_segment_is_not_made_under_the_one_that_is_taken() {
+    let disk = FaultDisk::new();
+    // Upkeep makes a spare whenever there is none, over and over.
+    let store = options(&disk)
+        .sweep_every(Duration::from_millis(1))
+        .open()
+        .unwrap();
+    let has_spare = |disk: &FaultDisk| {
+        let names = firstclaim::internals::Disk::list(disk.content()).unwrap();
+        names.iter().any(|name| name == "journal-spare")
+    };
+    while !has_spare(&disk) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Time for another spare to be begun between taking this one and giving it its new name, and
+    // to be written only after that.
+    disk.set(|e, _| {
+        if e.file == "journal-spare" {
+            match e.op {
+                Op::Rename => std::thread::sleep(Duration::from_millis(40)),
+                Op::Write => std::thread::sleep(Duration::from_millis(60)),
+                _ => {}
+            }
+        }
+        Fate::Happens
+    });
+    claimed(&store, "before").complete("b").unwrap();
+    store.checkpoint().unwrap();
+    for n in 0..10 {
+        claimed(&store, &format!("after{n}")).complete("a").unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    let killed = FaultDisk::over(disk.content().snapshot());
+    let store = options(&killed).open().unwrap();
+    for n in 0..10 {
+        assert!(is_done(&store, &format!("after{n}"), b"a"));
+    }
+}
+
+#[test]
+fn a_caller_with_a_slow_base_waits_no_longer_than_told() {
+    let disk = FaultDisk::new();
+    let store = options(&disk)
+        .queue_wait(Duration::from_millis(300))
+        .open()
+        .unwrap();
+    let (go_on, resume) = mpsc::channel::<()>();
+    let resume = Mutex::new(resume);
+    disk.set(move |e, _| {
+        if is_base(e) && e.op == Op::Sync {
+            let _ = resume.lock().unwrap().recv();
+        }
+        Fate::Happens
+    });
+    // Until a segment is full and its checkpoint stands still.
+    let stopped = (0..100).find_map(|n| match store.claim("t", format!("k{n}")) {
+        Ok(Claim::Claimed(lease)) => lease.complete([1; 4000]).err(),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Some(error),
+    });
+    // The call came back though the base is still stuck.
+    assert!(matches!(stopped, Some(Error::Overloaded)), "{stopped:?}");
+    drop(go_on);
 }

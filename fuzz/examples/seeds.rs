@@ -154,24 +154,30 @@ fn journal_recovery() {
 }
 
 fn open_damaged_store() {
-    let seed = |name: &str, bytes: &[u8]| seed("open_damaged_store", name, bytes);
-    seed("unharmed", &[0]);
-    seed("unharmed-large", &[1]);
-    // Store, then edits: 0 for the base, place (an offset in a used sector), what.
-    seed("flip-in-the-first-page", &[0, 0, 1, 0, 9, 0, 0, 0]);
-    seed("root-choice", &[1, 0, 1, 0, 9, 0, 0, 0]);
-    for sector in [4, 9, 16, 25, 40] {
-        let name = format!("flip-in-used-sector-{sector}");
-        seed(&name, &[1, 0, 1, sector, 100, 0, 0, 5]);
+    // Store, 1 to leave it sealed, then edits: 0 for the base, place (an offset in a used sector),
+    // what; or 255 for any file, then which.
+    let stories: [(&str, u8, &[u8]); 14] = [
+        ("unharmed", 0, &[]),
+        ("unharmed-large", 1, &[]),
+        ("flip-in-the-first-page", 0, &[0, 1, 0, 9, 0, 0, 0]),
+        ("root-choice", 1, &[0, 1, 0, 9, 0, 0, 0]),
+        ("flip-in-used-sector-4", 1, &[0, 1, 4, 100, 0, 0, 5]),
+        ("flip-in-used-sector-16", 1, &[0, 1, 16, 100, 0, 0, 5]),
+        ("flip-in-used-sector-40", 1, &[0, 1, 40, 100, 0, 0, 5]),
+        ("zeros", 1, &[0, 1, 30, 0, 0, 3, 0, 8]),
+        ("ones", 1, &[0, 1, 12, 0, 0, 3, 255, 1]),
+        ("cut-off", 0, &[0, 1, 20, 0, 0, 4]),
+        ("longer", 0, &[0, 1, 0, 0, 0, 5, 64, 7]),
+        ("page-over-page", 1, &[0, 1, 10, 0, 0, 6, 1, 30, 0, 0, 64]),
+        ("base-removed", 0, &[0, 1, 0, 0, 0, 7, 2]),
+        ("segment-flipped", 0, &[255, 1, 1, 0, 30, 0, 0, 3]),
+    ];
+    for (name, store, edits) in stories {
+        for (sealed, suffix) in [(0, "-unsealed"), (1, "")] {
+            let bytes = [&[store, sealed], edits].concat();
+            seed("open_damaged_store", &format!("{name}{suffix}"), &bytes);
+        }
     }
-    seed("zeros", &[1, 0, 1, 30, 0, 0, 3, 0, 8]);
-    seed("ones", &[1, 0, 1, 12, 0, 0, 3, 255, 1]);
-    seed("cut-off", &[0, 0, 1, 20, 0, 0, 4]);
-    seed("longer", &[0, 0, 1, 0, 0, 0, 5, 64, 7]);
-    seed("page-over-page", &[1, 0, 1, 10, 0, 0, 6, 1, 30, 0, 0, 64]);
-    seed("base-removed", &[0, 0, 1, 0, 0, 0, 7, 2]);
-    // 255 for any file, then which.
-    seed("segment-flipped", &[0, 255, 1, 1, 0, 30, 0, 0, 3]);
 }
 
 fn crash_schedule() {

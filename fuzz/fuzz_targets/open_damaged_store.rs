@@ -1,6 +1,7 @@
 //! Opens a closed store whose files were damaged at rest: never a panic, never bytes that the key
 //! did not have. After a verification that found everything whole, every key is there; after one
-//! that found damage, no key that was there is given out as new.
+//! that found damage, or as soon as the store is open if its base had been sealed, no key that was
+//! there is given out as new.
 //!
 //! Input: which store, then edits of its files, the base's mostly.
 
@@ -15,11 +16,12 @@ use firstclaim::internals::transition::Reply;
 use firstclaim_fuzz::damage::{damage, disk_of};
 use firstclaim_fuzz::input::Input;
 use firstclaim_fuzz::made::{Made, Maker, claim};
-use firstclaim_fuzz::panics::contained_or_ended;
+use firstclaim_fuzz::panics::{contained_or_ended, may_end};
 use firstclaim_fuzz::steps;
 use libfuzzer_sys::fuzz_target;
 
 const MOST_EDITS: usize = 8;
+const SEAL: &str = "base.seal";
 
 fuzz_target!(|bytes: &[u8]| contained_or_ended(bytes, run));
 
@@ -28,6 +30,10 @@ fn run(bytes: &[u8]) {
     static MADE: OnceLock<Vec<Made>> = OnceLock::new();
     let made = input.pick(MADE.get_or_init(|| vec![small(), large()]));
     let mut files = made.files.clone();
+    if input.byte().is_multiple_of(2) {
+        // As long bases are, and those of stores that were not closed.
+        files.remove(SEAL);
+    }
     for _ in 0..MOST_EDITS {
         if input.is_empty() {
             break;
@@ -39,11 +45,18 @@ fn run(bytes: &[u8]) {
     if names.is_empty() {
         return; // a new store's directory
     }
+    let sealed = files.get(SEAL) == made.files.get(SEAL);
+    if !sealed {
+        may_end();
+    }
     let engine = match Engine::open(disk_of(&files), made.options()) {
         Ok(engine) => engine,
         Err(error) => return check_clear(&error),
     };
     check_bytes(made, &engine, |_| true);
+    if sealed {
+        return check_no_false_vacant(made, &engine, files == made.files);
+    }
     match engine.verify() {
         Ok(_) => {
             let shown = made.shown(&engine).expect("it was verified");

@@ -5,10 +5,11 @@
 //! and a panic anywhere else, the store's own code included, is one at once.
 //!
 //! A second panic, in a destructor of redb during the first, nobody can contain: it ends the
-//! process. No answer is wrong then, so for files damaged at rest it is counted, not a finding.
+//! process. No answer is wrong then; where docs/guarantees.md says that it may happen, it is
+//! counted, and elsewhere it is a finding.
 
 use std::backtrace::Backtrace;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, Once, PoisonError};
@@ -23,6 +24,7 @@ static PASSED: Mutex<Option<(String, Backtrace)>> = Mutex::new(None);
 thread_local! {
     /// Whom to tell that this thread cannot go on.
     static TELL: RefCell<Option<Sender<End>>> = const { RefCell::new(None) };
+    static MAY_END: Cell<bool> = const { Cell::new(false) };
 }
 
 enum End {
@@ -40,8 +42,8 @@ pub fn contained(run: impl FnOnce()) {
     }
 }
 
-/// Runs one input in a thread of its own, which stands for a process: if redb ends that, the
-/// thread stays where it is, for good.
+/// Runs one input in a thread of its own, which stands for a process: if redb ends that, and
+/// [`may_end`] was called, the thread stays where it is, for good.
 pub fn contained_or_ended(bytes: &[u8], run: fn(&[u8])) {
     let (tell, told) = channel();
     let bytes = bytes.to_vec();
@@ -55,11 +57,16 @@ pub fn contained_or_ended(bytes: &[u8], run: fn(&[u8])) {
     }
 }
 
+/// From here on in this thread redb may end the process.
+pub fn may_end() {
+    MAY_END.set(true);
+}
+
 fn let_redb_pass() {
     let at_once = take_hook();
     set_hook(Box::new(move |panic| {
         if cannot_unwind(panic) {
-            if let Some(tell) = TELL.take() {
+            if let Some(tell) = TELL.take().filter(|_| MAY_END.get()) {
                 eprintln!("{ENDED}");
                 let _ = tell.send(End::InRedb);
                 loop {

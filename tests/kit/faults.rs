@@ -34,6 +34,8 @@ pub struct Event<'a> {
     pub op: Op,
     pub file: &'a str,
     pub bytes: usize,
+    /// The file would become longer.
+    pub grows: bool,
 }
 
 /// What becomes of an operation.
@@ -47,7 +49,7 @@ pub enum Fate {
     CutShort(usize),
 }
 
-type Rule = Box<dyn FnMut(&Event<'_>, &MemoryDisk) -> Fate + Send>;
+type Rule = Arc<dyn Fn(&Event<'_>, &MemoryDisk) -> Fate + Send + Sync>;
 
 /// A [`MemoryDisk`] under a rule.
 #[derive(Clone)]
@@ -87,8 +89,8 @@ impl FaultDisk {
     }
 
     /// From now on `rule` decides; it also gets the disk's content as it is before the operation.
-    pub fn set(&self, rule: impl FnMut(&Event<'_>, &MemoryDisk) -> Fate + Send + 'static) {
-        *locked(&self.rule) = Some(Box::new(rule));
+    pub fn set(&self, rule: impl Fn(&Event<'_>, &MemoryDisk) -> Fate + Send + Sync + 'static) {
+        *locked(&self.rule) = Some(Arc::new(rule));
     }
 
     /// From now on everything happens.
@@ -101,7 +103,7 @@ impl FaultDisk {
     pub fn fail(
         &self,
         kind: io::ErrorKind,
-        mut matches: impl FnMut(&Event<'_>) -> bool + Send + 'static,
+        matches: impl Fn(&Event<'_>) -> bool + Send + Sync + 'static,
     ) {
         self.set(move |event, _| {
             if matches(event) {
@@ -138,23 +140,23 @@ impl FaultDisk {
         })
     }
 
-    fn decide(&self, op: Op, file: &str, bytes: usize) -> Fate {
-        let event = Event { op, file, bytes };
+    fn decide(&self, op: Op, file: &str, bytes: usize, grows: bool) -> Fate {
+        let event = Event {
+            op,
+            file,
+            bytes,
+            grows,
+        };
         if let Some(fate) = self.fate_by_death(&event) {
             return fate;
         }
-        // Taken out while it runs, so that it may block or panic without holding the disk up.
-        let rule = locked(&self.rule).take();
-        let Some(mut rule) = rule else {
-            return Fate::Happens;
-        };
-        let fate = rule(&event, &self.inner);
-        locked(&self.rule).get_or_insert(rule);
-        fate
+        // Outside the lock: it may block or panic without holding the disk up.
+        let rule = locked(&self.rule).clone();
+        rule.map_or(Fate::Happens, |rule| rule(&event, &self.inner))
     }
 
     fn check(&self, op: Op, file: &str) -> io::Result<()> {
-        match self.decide(op, file, 0) {
+        match self.decide(op, file, 0, op == Op::Create) {
             Fate::Happens => Ok(()),
             Fate::Fails(kind) => Err(kind.into()),
             Fate::CutShort(_) => Err(io::ErrorKind::Other.into()),
@@ -232,7 +234,8 @@ impl DiskFile for FaultFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        match self.disk.decide(Op::Write, &self.name, bytes.len()) {
+        let grows = offset + bytes.len() as u64 > self.inner.len()?;
+        match self.disk.decide(Op::Write, &self.name, bytes.len(), grows) {
             Fate::Happens => self.inner.write_at(offset, bytes),
             Fate::Fails(kind) => Err(kind.into()),
             Fate::CutShort(n) => {
@@ -243,8 +246,12 @@ impl DiskFile for FaultFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.disk.check(Op::SetLen, &self.name)?;
-        self.inner.set_len(len)
+        let grows = len > self.inner.len()?;
+        match self.disk.decide(Op::SetLen, &self.name, 0, grows) {
+            Fate::Happens => self.inner.set_len(len),
+            Fate::Fails(kind) => Err(kind.into()),
+            Fate::CutShort(_) => Err(io::ErrorKind::Other.into()),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

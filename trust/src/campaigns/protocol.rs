@@ -8,13 +8,15 @@
 //! page cache, and the clock may be set back meanwhile. What is decided is decided by the store's
 //! own `step`. Each of the four policies is the policy of one key of one of the runs.
 //!
-//! The bounds, see [`Bounds`]: so many leases, ticks of the clock, crashes and checkpoints. A lease
-//! runs for one tick, and so long is a response kept. Calls are not bounded otherwise. Clients are
-//! alike, so states that differ in which of them does what are one state. Not in the model: limits
-//! and waits that run out, recovery points, fingerprints, damage, failing disks.
+//! The bounds: so many leases given, ticks of the clock, crashes and checkpoints, see [`USUAL`] and
+//! [`LONG`]; calls are not bounded otherwise. A lease runs for one tick, and so long is a response
+//! kept. Clients are alike, so states that differ only in which of them does what are one state.
+//! Calls that wait are not in a state: a commit takes any batch that clients might have sent, since
+//! a call has no effect before. Not in the model: limits and waits that run out, recovery points,
+//! fingerprints, damage, failing disks.
 //!
 //! The checker is stateright, breadth first: a counterexample is among the shortest. The model can
-//! fail: for every [`Fault`](fault::Fault) a test demands that it does.
+//! fail: for every [`Fault`] a test demands that it does.
 
 mod fault;
 mod record;
@@ -45,7 +47,7 @@ const POLICIES: [[Takeover; KEYS]; 2] = [
     [Takeover::GoneOrExpired, Takeover::Never],
 ];
 
-/// How far a run goes.
+/// How far a run goes, and which orders of steps it tries.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     /// Leases given.
@@ -55,64 +57,26 @@ struct Bounds {
     crashes: u8,
     /// Checkpoints begun.
     freezes: u8,
-}
-
-const USUAL: Bounds = Bounds {
-    leases: 3,
-    ticks: 2,
-    crashes: 1,
-    freezes: 1,
-};
-
-const LONG: Bounds = Bounds {
-    leases: 3,
-    ticks: 3,
-    crashes: 2,
-    freezes: 2,
-};
-
-/// Explores the whole space; the effort's cases are no limit, but many ask for wider bounds.
-pub fn run(effort: Effort) -> Report {
-    let b: Vec<u8> = std::env::var("B").unwrap().split(',').map(|n| n.parse().unwrap()).collect();
-    let bounds = Bounds { leases: b[0], ticks: b[1], crashes: b[2], freezes: b[3] };
-    let mut report = Report::default();
-    for policies in POLICIES {
-        let fault = None;
-        let protocol = Protocol {
-            setting: Setting { policies, fault },
-            bounds,
-            orders: if std::env::var("ALL").is_ok() {Orders::All} else {Orders::AroundCommits},
-        };
-        let finish = if effort.first_only {
-            HasDiscoveries::Any
-        } else {
-            HasDiscoveries::All
-        };
-        let checked = protocol.checker().finish_when(finish).timeout(std::time::Duration::from_secs(40)).spawn_bfs().join();
-        report.cases += checked.unique_state_count() as u64;
-        for (name, path) in checked.discoveries() {
-            let mut steps = String::new();
-            for action in path.into_actions() {
-                let _ = write!(steps, " {action:?}");
-            }
-            report.violate(format!("{policies:?}, not so: {name}:{steps}"));
-        }
-        report.notes.push(format!(
-            "{policies:?}: {} states, {} steps, depth {}",
-            checked.unique_state_count(),
-            checked.state_count(),
-            checked.max_depth()
-        ));
-    }
-    report
-}
-
-/// One run.
-#[derive(Debug, Clone, Copy)]
-struct Protocol {
-    setting: Setting,
-    bounds: Bounds,
     orders: Orders,
+}
+
+impl Bounds {
+    const fn new(leases: u8, ticks: u8, crashes: u8, freezes: u8) -> Self {
+        Bounds {
+            leases,
+            ticks,
+            crashes,
+            freezes,
+            orders: Orders::AroundCommits,
+        }
+    }
+
+    const fn in_all_orders(self) -> Self {
+        Bounds {
+            orders: Orders::All,
+            ..self
+        }
+    }
 }
 
 /// Which orders of steps are tried.
@@ -123,6 +87,80 @@ enum Orders {
     /// commit reads what they change when it begins, and they do not read what it writes, save for
     /// the reader, who may as well begin before or after.
     AroundCommits,
+}
+
+/// The spaces explored, under each pair of policies.
+const USUAL: [Bounds; 4] = [
+    Bounds::new(3, 1, 1, 0),
+    Bounds::new(2, 2, 1, 0),
+    Bounds::new(2, 1, 1, 1),
+    Bounds::new(2, 1, 1, 0).in_all_orders(),
+];
+
+/// Those that take longer.
+const LONG: [Bounds; 3] = [
+    Bounds::new(3, 2, 1, 0),
+    Bounds::new(2, 2, 1, 1),
+    Bounds::new(2, 1, 1, 1).in_all_orders(),
+];
+
+/// Explores whole spaces; the effort's cases are no limit, but many ask for the larger ones too.
+pub fn run(effort: Effort) -> Report {
+    let more: &[Bounds] = if effort.cases > 1 { &LONG } else { &[] };
+    let mut report = Report::default();
+    for bounds in USUAL.iter().chain(more) {
+        for policies in POLICIES {
+            let fault = None;
+            let protocol = Protocol {
+                setting: Setting { policies, fault },
+                bounds: *bounds,
+            };
+            report.add(explore(protocol));
+            if effort.first_only && report.violations > 0 {
+                return report;
+            }
+        }
+    }
+    report
+}
+
+/// Explores one space, to its end or to the first violation.
+fn explore(protocol: Protocol) -> Report {
+    let mut report = Report::default();
+    let Protocol { setting, bounds } = protocol;
+    let checker = protocol.checker().finish_when(HasDiscoveries::Any);
+    let checked = checker.spawn_bfs().join();
+    report.cases = checked.unique_state_count() as u64;
+    for (name, path) in checked.discoveries() {
+        let mut steps = String::new();
+        for action in path.into_actions() {
+            let _ = write!(steps, " {action:?}");
+        }
+        let policies = setting.policies;
+        report.violate(format!("not so: {name}: {policies:?}, {bounds:?}:{steps}"));
+    }
+    report.notes.push(format!(
+        "{} states in {} steps to depth {} ({} leases, {} ticks, {} crashes, {} checkpoints{})",
+        checked.unique_state_count(),
+        checked.state_count(),
+        checked.max_depth(),
+        bounds.leases,
+        bounds.ticks,
+        bounds.crashes,
+        bounds.freezes,
+        match bounds.orders {
+            Orders::All => ", all orders",
+            Orders::AroundCommits => "",
+        }
+    ));
+    report
+}
+
+/// One run.
+#[derive(Debug, Clone, Copy)]
+struct Protocol {
+    setting: Setting,
+    bounds: Bounds,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -282,7 +320,7 @@ impl Model for Protocol {
             Some(batch) => self.batch_actions(batch, actions),
             None => self.commit_actions(state, memory, actions),
         }
-        if state.batch.is_none() || self.orders == Orders::All {
+        if state.batch.is_none() || self.bounds.orders == Orders::All {
             self.client_actions(state, memory, actions);
             self.background_actions(state, memory, actions);
         }

@@ -21,19 +21,6 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 10] = [
-        Rule::OneLiveLease,
-        Rule::FencesRise,
-        Rule::DoneIsNotClaimed,
-        Rule::NothingLost,
-        Rule::StaleRefused,
-        Rule::InterruptionShown,
-        Rule::SeenIsDurable,
-        Rule::SeenWasSo,
-        Rule::LiveSeenLive,
-        Rule::AnswersFollow,
-    ];
-
     pub const fn name(self) -> &'static str {
         match self {
             Rule::OneLiveLease => "at most one live lease per key",
