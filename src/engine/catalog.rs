@@ -12,6 +12,7 @@ mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use self::checkpoint::Applied;
 pub(crate) use self::ledger::StoreRow;
@@ -19,7 +20,7 @@ use self::ledger::{FILTERS, Ledger, UNFINISHED};
 pub(crate) use self::rebuild::rebuild;
 pub(crate) use self::verify::Verification;
 use super::EngineOptions;
-use super::base::{BASE_FILE, Base, Snapshot, SnapshotTable};
+use super::base::{BASE_FILE, Base, Snapshot, SnapshotTable, Transaction};
 use super::disk::Disk;
 use super::filter::Filter;
 use super::generation::{Generation, GenerationRow, Tally};
@@ -30,7 +31,10 @@ use crate::error::{Error, Result};
 use crate::key::RecordKey;
 use crate::record::Record;
 use crate::sync::{AtomicBool, Mutex, Ordering, RwLock};
-use crate::time::Timestamp;
+use crate::time::{Deadline, Timestamp};
+
+/// A reader reopens a base that failed no more often than this.
+const PAUSE_BETWEEN_HEALINGS: Duration = Duration::from_millis(50);
 
 /// The generations in use, oldest first.
 type List = Arc<Vec<Arc<Generation>>>;
@@ -48,6 +52,8 @@ pub(crate) struct Catalog {
     ledger: Mutex<Ledger>,
     /// A row of `unfinished` is lost or unreadable: a miss means nothing.
     unfinished_damaged: AtomicBool,
+    /// Before then no reader reopens the base.
+    next_heal: Mutex<Option<Deadline>>,
     /// `unfinished` was read through since it was loaded.
     unfinished_verified: AtomicBool,
 }
@@ -75,6 +81,7 @@ impl Catalog {
             list: RwLock::new(Arc::new(list)),
             ledger: Mutex::new(ledger),
             unfinished_damaged: AtomicBool::new(false),
+            next_heal: Mutex::new(None),
             unfinished_verified: AtomicBool::new(false),
         })
     }
@@ -125,20 +132,26 @@ impl Catalog {
     pub(crate) fn find(&self, key: &RecordKey, now: Timestamp) -> Result<Option<Record>> {
         let hash = self.hash(key);
         let list = self.list.read().clone();
-        let mut candidates = list.iter().filter(|g| g.may_contain(hash)).peekable();
-        let mut best: Option<Record> = None;
-        if candidates.peek().is_some() {
-            best = self.base.read(|snapshot| {
+        let candidates: Vec<_> = list.iter().filter(|g| g.may_contain(hash)).collect();
+        let look = || {
+            self.base.read(|snapshot| {
                 let mut best = None;
-                for generation in candidates {
+                for generation in &candidates {
                     keep_newer(&mut best, look_up(snapshot, generation, key, now)?);
                     if bugs::is(Bug::SearchEndsAtExpiredCopy) {
                         break;
                     }
                 }
                 Ok(best)
-            })?;
-        }
+            })
+        };
+        let best = match candidates.is_empty() {
+            true => None,
+            false => look().or_else(|error| match error {
+                Error::Io(_) if self.heal_for_reader() => look(),
+                other => Err(other),
+            })?,
+        };
         if best.is_none() && self.may_have_lost(&list, hash, now) {
             return Err(Error::corrupt(
                 BASE_FILE,
@@ -158,6 +171,33 @@ impl Catalog {
     pub(crate) fn heal(&self) -> Result<()> {
         let mut ledger = self.ledger.lock();
         self.heal_with(&mut ledger)
+    }
+
+    /// Reopens the base for a reader who met an error, so that replays go on; but not more often
+    /// than now and then, since it holds up other readers. True if it is worth trying again.
+    fn heal_for_reader(&self) -> bool {
+        if !self.base.is_broken() {
+            return true;
+        }
+        let mut next = self.next_heal.lock();
+        if next.is_some_and(|next| !next.has_passed()) {
+            return false;
+        }
+        *next = Some(Deadline::after(PAUSE_BETWEEN_HEALINGS));
+        self.heal().is_ok()
+    }
+
+    /// Writes the base. Until that is known to have succeeded the base may differ from the ledger,
+    /// so after an error both are read anew at once: readers need the base.
+    fn write_base<T>(
+        &self,
+        ledger: &mut Ledger,
+        write: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        ledger.is_stale = true;
+        self.base.write(write).inspect_err(|_| {
+            let _ = self.heal_with(ledger);
+        })
     }
 
     fn heal_with(&self, ledger: &mut Ledger) -> Result<()> {

@@ -2,8 +2,10 @@
 
 pub mod exhaustive;
 pub mod faults;
+pub mod fills;
 pub mod flips;
 pub mod random;
+pub mod space;
 
 /// What a campaign found.
 #[derive(Debug, Default)]

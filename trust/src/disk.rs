@@ -219,11 +219,6 @@ impl Image {
         }
     }
 
-    /// Whether anything is not synced.
-    pub fn has_unsynced(&self) -> bool {
-        !self.pending_names.is_empty() || self.inodes.iter().any(|i| !i.pending.is_empty())
-    }
-
     /// A hash of what an opening would see and what a cut would leave.
     pub fn digest(&self) -> u64 {
         let mut bytes = Vec::new();

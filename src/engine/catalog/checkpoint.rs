@@ -60,10 +60,7 @@ impl Catalog {
             if rest.is_empty() {
                 staged.note_applied(applied);
             }
-            // Until the commit is known to have succeeded, the base may differ from the ledger.
-            ledger.is_stale = true;
-            self.base
-                .write(|transaction| staged.write(transaction, chunk))?;
+            self.write_base(&mut ledger, |transaction| staged.write(transaction, chunk))?;
             let list = staged.publishable();
             *ledger = staged.ledger;
             *self.list.write() = list;

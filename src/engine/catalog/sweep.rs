@@ -21,8 +21,7 @@ impl Catalog {
         staged.generations.remove(&row.id);
         // What justified the removal must hold after a reopening too.
         staged.store.time_us = staged.store.time_us.max(now.as_micros());
-        ledger.is_stale = true;
-        self.base.write(|transaction| {
+        self.write_base(&mut ledger, |transaction| {
             transaction.drop_table(&row.id.table())?;
             Ledger::remove_generation(transaction, row.id)?;
             staged.write_store(transaction)

@@ -1,6 +1,8 @@
 //! Long random workloads, cut at random moments in random ways, and again in recovery.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use firstclaim::Durability;
 use firstclaim::ManualClock;
@@ -22,19 +24,30 @@ const AGAIN_IN: u64 = 4;
 
 /// Runs seeds until there are enough images.
 pub fn run(effort: Effort) -> Report {
-    let mut report = Report::default();
-    let mut seconds = 0;
-    let mut seed = effort.seed;
-    while !effort.is_done(&report) {
-        let (one, again) = run_seed(seed, effort.first_only);
-        report.add(one);
-        seconds += again;
-        seed += 1;
-    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let seeds = AtomicU64::new(effort.seed);
+    let total = Mutex::new((Report::default(), 0));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !effort.is_done(&locked(&total).0) {
+                    let seed = seeds.fetch_add(1, Ordering::SeqCst);
+                    let (one, again) = run_seed(seed, effort.first_only);
+                    let mut total = locked(&total);
+                    total.0.add(one);
+                    total.1 += again;
+                }
+            });
+        }
+    });
+    let (mut report, again) = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let note = format!("{again} with a second crash in recovery");
+    report.notes.push(note);
     report
-        .notes
-        .push(format!("{seconds} with a second crash in recovery"));
-    report
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One workload; also gives the number of second crashes.
