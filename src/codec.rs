@@ -124,7 +124,10 @@ pub(crate) fn encode_row<T: Serialize>(key: &[u8], row: &T) -> Vec<u8> {
 }
 
 /// Reads what [`encode_row`] wrote under the same `key`.
-pub(crate) fn decode_row<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, Damage> {
+pub(crate) fn decode_row<T: Serialize + DeserializeOwned>(
+    key: &[u8],
+    bytes: &[u8],
+) -> Result<T, Damage> {
     let (version, content) = unseal(key, bytes)?;
     if version != ROW_VERSION {
         return Err(Damage::Version(version));
@@ -180,10 +183,18 @@ fn write_header<T: Serialize>(header: &T, out: &mut Vec<u8>) {
     debug_assert!(written.is_ok(), "{written:?}");
 }
 
-fn read_header<T: DeserializeOwned>(content: &[u8]) -> Result<(T, &[u8]), Damage> {
-    let (header, bytes) =
+/// Reads a header that is written the one way it can be: bincode itself would also take a number
+/// that is longer than it need be.
+fn read_header<T: Serialize + DeserializeOwned>(content: &[u8]) -> Result<(T, &[u8]), Damage> {
+    let (header, bytes): (T, usize) =
         bincode::serde::decode_from_slice(content, layout()).map_err(|_| Damage::Header)?;
-    Ok((header, content.get(bytes..).ok_or(Damage::Length)?))
+    let (read, body) = content.split_at_checked(bytes).ok_or(Damage::Length)?;
+    let mut again = [0; MAX_HEADER_BYTES];
+    let written = bincode::serde::encode_into_slice(&header, &mut again, layout());
+    match written {
+        Ok(written) if again.get(..written) == Some(read) => Ok((header, body)),
+        _ => Err(Damage::Header),
+    }
 }
 
 fn header_of(record: &Record) -> HeaderV1 {
@@ -383,6 +394,16 @@ mod tests {
         bytes.push(0);
         seal(b"\x01tk", 0, &mut bytes);
         assert_eq!(decode_record(b"\x01tk", &bytes), Err(Damage::Length));
+    }
+
+    #[test]
+    fn a_number_longer_than_it_need_be_is_damage() {
+        let bytes = sealed(b"\x01tk", &any_record_fixed());
+        assert_eq!(bytes[1], 7, "the fence, in one byte");
+        let mut longer = vec![bytes[0], 251, 7, 0];
+        longer.extend_from_slice(&bytes[2..bytes.len() - CHECKSUM_BYTES]);
+        seal(b"\x01tk", 0, &mut longer);
+        assert_eq!(decode_record(b"\x01tk", &longer), Err(Damage::Header));
     }
 
     #[test]

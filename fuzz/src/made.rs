@@ -177,6 +177,7 @@ impl Maker {
         self.engine
             .checkpoint()
             .expect_err("the base cannot be written");
+        self.disk.clear();
     }
 
     pub fn advance(&mut self, hours: u32) {

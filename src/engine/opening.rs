@@ -26,6 +26,9 @@ use crate::time::{StoreTime, Timestamp};
 /// However far ahead a clock is, fences do not run out.
 const MAX_CLOCK_FENCE: u64 = u64::MAX / 4;
 
+/// No count of ours gets there; what says so is damaged, and adding to it would overflow.
+const MAX_COUNT: u64 = u64::MAX / 2;
+
 impl Engine {
     /// Opens the store on `disk`, making it if the disk is empty. The caller has the directory to
     /// itself.
@@ -63,6 +66,8 @@ impl Engine {
         seal::remove(&*disk)?;
         let catalog = Catalog::open(&disk, &options)?;
         let before = catalog.store();
+        let used = segments.iter().copied().chain(before.first_segment);
+        let newest_segment = used.max().unwrap_or(0);
         let mut recovered = read_journal(&*disk, &before)?;
         let unfinished = catalog.load_unfinished()?;
         let longest_body = longest_body(&options, &unfinished, &recovered);
@@ -79,6 +84,14 @@ impl Engine {
             .max(recovered.fence.as_u64())
             .max(now.as_micros().min(MAX_CLOCK_FENCE));
 
+        for count in [fence, before.run, recovered.batch, newest_segment] {
+            if count > MAX_COUNT {
+                return Err(Error::corrupt(
+                    BASE_FILE,
+                    format!("{count} is out of range"),
+                ));
+            }
+        }
         let fence = if bugs::is(Bug::FenceResetAtReopening) {
             0
         } else {
@@ -93,8 +106,7 @@ impl Engine {
             _ => true,
         };
         retire_segments(&*disk, &spares, options.journal_bytes, is_void)?;
-        let used = segments.iter().copied().chain(before.first_segment);
-        let number = used.max().map_or(1, |highest| highest + 1);
+        let number = newest_segment + 1;
         let terms = JournalTerms {
             store: before.store,
             run: before.run + 1,

@@ -346,30 +346,36 @@ impl Model for Protocol {
             Action::Settle(now) => next.settle(setting, now),
             Action::Replay => next.replay(setting),
         }
-        next.broken = next.broken.or_else(|| next.shows(setting));
         Some(next)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         /// Conditions are plain functions, so there is one for each rule.
-        macro_rules! holds {
+        macro_rules! unbroken {
             ($($rule:ident),*) => {
                 vec![$(Property::always(Rule::$rule.name(), |_: &Self, state: &State| {
                     state.broken != Some(Rule::$rule)
                 })),*]
             };
         }
-        holds![
+        let mut properties = unbroken![
             OneLiveLease,
             FencesRise,
             DoneIsNotClaimed,
             NothingLost,
             StaleRefused,
             InterruptionShown,
-            SeenIsDurable,
             SeenWasSo,
-            LiveSeenLive,
             AnswersFollow
-        ]
+        ];
+        properties.push(Property::always(
+            Rule::SeenIsDurable.name(),
+            |model: &Self, state: &State| state.shows_only_what_is_durable(&model.setting),
+        ));
+        properties.push(Property::always(
+            Rule::LiveSeenLive.name(),
+            |model: &Self, state: &State| state.shows_live_holders(&model.setting),
+        ));
+        properties
     }
 }

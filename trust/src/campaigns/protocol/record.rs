@@ -11,6 +11,8 @@ use firstclaim::internals::record::{
 };
 use firstclaim::internals::transition::{Command, Refusal, Reply, Terms, Write, step};
 
+use super::fault::Fault;
+
 /// A lease runs for one tick of the clock, and so long is a response kept.
 const TICK: Duration = Duration::from_micros(1);
 
@@ -119,8 +121,34 @@ impl Call {
     }
 }
 
-/// The store's decision.
+/// The store's decision, unless that is what is broken.
 pub fn decide(
+    entry: Entry,
+    policy: Takeover,
+    holder: Holder,
+    call: Call,
+    now: u8,
+    next_fence: u8,
+    fault: Option<Fault>,
+) -> Decision {
+    let call = match (fault, call, entry) {
+        (Some(Fault::FenceNotCompared), Call::Renew(lease), Some(brief)) => Call::Renew(Lease {
+            fence: brief.fence,
+            ..lease
+        }),
+        _ => call,
+    };
+    let mut decision = decide_well(entry, policy, holder, call, now, next_fence);
+    if fault == Some(Fault::ReleaseHidesInterruption)
+        && let (Call::Release(_), Some(Some(brief))) = (call, &mut decision.write)
+    {
+        brief.interrupted = None;
+        brief.stage = Stage::Released;
+    }
+    decision
+}
+
+fn decide_well(
     entry: Entry,
     policy: Takeover,
     holder: Holder,

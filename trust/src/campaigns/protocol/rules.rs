@@ -3,6 +3,7 @@
 use firstclaim::internals::record::{Holder, Previous, Takeover};
 use firstclaim::internals::transition::Reply;
 
+use super::fault::Fault;
 use super::record::{Brief, Call, Decision, Entry, KEYS, Stage, decide};
 
 /// A rule; a state in which one is broken is the end of its path.
@@ -61,6 +62,7 @@ pub struct Case {
     /// The highest fence that anyone was told.
     pub told: u8,
     pub next_fence: u8,
+    pub fault: Option<Fault>,
 }
 
 impl Case {
@@ -86,8 +88,9 @@ impl Case {
             self.call,
             self.now,
             self.next_fence,
+            self.fault,
         );
-        // A sweep may find that there is nothing left to remove.
+        // The same decision, whatever it is, on what is true. A sweep may find nothing to remove.
         if decision != expected && !matches!(self.call, Call::Expire(_)) {
             return Err(Rule::AnswersFollow);
         }

@@ -6,7 +6,7 @@ use firstclaim::internals::record::{Holder, Takeover};
 use firstclaim::internals::transition::Reply;
 
 use super::fault::Fault;
-use super::record::{Call, Decision, Entry, KEYS, Key, Lease, decide};
+use super::record::{Call, Entry, KEYS, Key, Lease, decide};
 use super::rules::{Case, Rule, Truth, look_the_same};
 use super::store::{Disk, Frames, Layer, Memory};
 
@@ -132,13 +132,11 @@ impl State {
         };
         let holder = found.map_or(Holder::Gone, |brief| memory.holder(key, brief.fence));
         let next_fence = memory.fence + 1;
-        let decision = decide_or_not(found, policy, holder, call, self.now, next_fence, fault);
+        let decision = decide(found, policy, holder, call, self.now, next_fence, fault);
         let before = batch.after[key];
         let guard_is_out = before.entry.is_some_and(|brief| {
-            let lease = Lease {
-                key,
-                fence: brief.fence,
-            };
+            let fence = brief.fence;
+            let lease = Lease { key, fence };
             self.guard_is_out(lease) || batch.knows(lease)
         });
         let case = Case {
@@ -146,13 +144,10 @@ impl State {
             policy,
             now: self.now,
             before,
-            holder: if guard_is_out {
-                Holder::Alive
-            } else {
-                Holder::Gone
-            },
+            holder: alive_if(guard_is_out),
             told: batch.highest_fence().max(self.told),
             next_fence,
+            fault,
         };
         batch.after[key] = case.judge(decision)?;
         if let Some(entry) = decision.write {
@@ -179,6 +174,10 @@ impl State {
     fn guard_is_out(&self, lease: Lease) -> bool {
         let is_in_batch = self.batch.as_ref().is_some_and(|b| b.knows(lease));
         self.leases.contains(&lease) || is_in_batch
+    }
+
+    fn true_holder(&self, lease: Lease) -> Holder {
+        alive_if(self.guard_is_out(lease))
     }
 
     pub fn sync(&mut self) {
@@ -275,7 +274,13 @@ impl State {
         let policy = setting.policies[reader.key];
         let was_so = reader.was.iter().any(|was| match (was, found) {
             (None, found) => found.is_none(),
-            (Some(was), None) => was.is_expired(policy, Holder::Alive, self.now),
+            (Some(was), None) => {
+                let lease = Lease {
+                    key: reader.key,
+                    fence: was.fence,
+                };
+                was.is_expired(policy, self.true_holder(lease), self.now)
+            }
             (Some(was), Some(found)) => *was == found,
         });
         if !was_so {
@@ -345,33 +350,38 @@ impl State {
         }
     }
 
-    /// A rule that this state breaks by itself: what a reader would be shown now.
-    pub fn shows(&self, setting: &Setting) -> Option<Rule> {
-        let memory = self.memory.as_ref()?;
-        for key in 0..KEYS {
+    /// Whether all that a reader would find in memory now is durable.
+    pub fn shows_only_what_is_durable(&self, setting: &Setting) -> bool {
+        let Some(memory) = &self.memory else {
+            return true;
+        };
+        (0..KEYS).all(|key| {
             let Some(seen) = memory.overlay(key, setting.fault) else {
-                continue;
+                return true;
             };
             let durable = self.disk.durable(key);
-            let synced = self.batch.as_ref().is_some_and(|batch| {
-                let is_next = durable == batch.after[key].entry;
-                batch.synced && !batch.shown && is_next && seen == self.truth[key].entry
+            let same = |a, b| look_the_same(a, b, setting.policies[key], self.now);
+            let is_about_to_be_shown = self.batch.as_ref().is_some_and(|batch| {
+                let is_next = same(durable, batch.after[key].entry);
+                batch.synced && !batch.shown && is_next && same(seen, self.truth[key].entry)
             });
-            if !synced && !look_the_same(seen, durable, setting.policies[key], self.now) {
-                return Some(Rule::SeenIsDurable);
-            }
-            if let Some(brief) = seen.filter(|brief| brief.is_in_flight()) {
-                let lease = Lease {
-                    key,
-                    fence: brief.fence,
-                };
-                let is_gone = memory.holder(key, brief.fence) == Holder::Gone;
-                if is_gone && self.guard_is_out(lease) {
-                    return Some(Rule::LiveSeenLive);
-                }
-            }
-        }
-        None
+            is_about_to_be_shown || same(seen, durable)
+        })
+    }
+
+    /// Whether a reader would find every holder that lives.
+    pub fn shows_live_holders(&self, setting: &Setting) -> bool {
+        let Some(memory) = &self.memory else {
+            return true;
+        };
+        (0..KEYS).all(|key| {
+            let seen = memory.overlay(key, setting.fault).flatten();
+            seen.filter(|brief| brief.is_in_flight()).is_none_or(|brief| {
+                let fence = brief.fence;
+                let is_alive = memory.holder(key, fence) == Holder::Alive;
+                is_alive || !self.guard_is_out(Lease { key, fence })
+            })
+        })
     }
 }
 
@@ -393,29 +403,10 @@ impl Batch {
     }
 }
 
-/// The store's decision, unless that is what is broken.
-fn decide_or_not(
-    entry: Entry,
-    policy: Takeover,
-    holder: Holder,
-    call: Call,
-    now: u8,
-    next_fence: u8,
-    fault: Option<Fault>,
-) -> Decision {
-    let call = match (fault, call, entry) {
-        (Some(Fault::FenceNotCompared), Call::Renew(lease), Some(brief)) => Call::Renew(Lease {
-            fence: brief.fence,
-            ..lease
-        }),
-        _ => call,
-    };
-    let mut decision = decide(entry, policy, holder, call, now, next_fence);
-    if fault == Some(Fault::ReleaseHidesInterruption)
-        && let (Call::Release(_), Some(Some(brief))) = (call, &mut decision.write)
-    {
-        brief.interrupted = None;
-        brief.stage = super::record::Stage::Released;
+fn alive_if(guard_is_out: bool) -> Holder {
+    if guard_is_out {
+        Holder::Alive
+    } else {
+        Holder::Gone
     }
-    decision
 }
