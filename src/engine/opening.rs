@@ -27,7 +27,9 @@ use crate::time::{StoreTime, Timestamp};
 const MAX_CLOCK_FENCE: u64 = u64::MAX / 4;
 
 /// No count of ours gets there; what says so is damaged, and adding to it would overflow.
-const MAX_COUNT: u64 = u64::MAX / 2;
+const MAX_COUNT: u64 = u64::MAX - (1 << 50);
+/// No journal holds so many leases: a frame that says so is damaged.
+const MAX_FENCES_IN_JOURNAL: u64 = 1 << 48;
 
 impl Engine {
     /// Opens the store on `disk`, making it if the disk is empty. The caller has the directory to
@@ -84,14 +86,7 @@ impl Engine {
             .max(recovered.fence.as_u64())
             .max(now.as_micros().min(MAX_CLOCK_FENCE));
 
-        for count in [fence, before.run, recovered.batch, newest_segment] {
-            if count > MAX_COUNT {
-                return Err(Error::corrupt(
-                    BASE_FILE,
-                    format!("{count} is out of range"),
-                ));
-            }
-        }
+        check_counts(&before, &recovered, newest_segment)?;
         let fence = if bugs::is(Bug::FenceResetAtReopening) {
             0
         } else {
@@ -167,6 +162,16 @@ impl Engine {
             stopping: AtomicBool::new(false),
         })
     }
+}
+
+/// Refuses counts that only damage can have made, before anything is added to them.
+fn check_counts(before: &StoreRow, recovered: &Recovered, newest_segment: u64) -> Result<()> {
+    let counts = [before.fence, before.run, recovered.batch, newest_segment];
+    let leases = recovered.fence.as_u64().saturating_sub(before.fence);
+    if counts.iter().any(|count| *count > MAX_COUNT) || leases > MAX_FENCES_IN_JOURNAL {
+        return Err(Error::corrupt("the store", "a count is out of range"));
+    }
+    Ok(())
 }
 
 /// The longest body that a record may have: by the limits, or by what an earlier run with higher
