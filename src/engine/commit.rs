@@ -129,9 +129,9 @@ impl Engine {
             writer.frame.rewind(mark);
             return false;
         }
-        if let Some(record) = &changed {
-            self.fence
-                .fetch_max(record.fence.as_u64(), Ordering::SeqCst);
+        let next = self.fence.load(Ordering::SeqCst) + 1;
+        if changed.as_ref().is_some_and(|r| r.fence.as_u64() == next) {
+            self.fence.store(next, Ordering::SeqCst);
         }
         if ends_lease(&request.command) {
             batch
