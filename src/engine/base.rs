@@ -332,6 +332,7 @@ fn failed(error: redb::Error) -> Error {
         redb::Error::Corrupted(what) => Error::corrupt(BASE_FILE, what),
         redb::Error::TableTypeMismatch { .. }
         | redb::Error::TableIsMultimap(_)
+        | redb::Error::TypeDefinitionChanged { .. }
         | redb::Error::UpgradeRequired(_)
         | redb::Error::RepairAborted => Error::corrupt(BASE_FILE, error.to_string()),
         other => io::Error::other(other).into(),

@@ -43,7 +43,6 @@ impl Engine {
     /// `NoSpace` or `Io` if the disk says so.
     pub fn open(disk: Arc<dyn Disk>, mut options: EngineOptions) -> Result<Self> {
         let names = disk.list()?;
-        let segments: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
         if !names.iter().any(|name| name == BASE_FILE) {
             // A spare and a seal too are made only after the base: a store was here.
             let is_trace = |n: &String| n.starts_with("journal-") || n.starts_with("base.seal");
@@ -70,8 +69,6 @@ impl Engine {
         seal::remove(&*disk)?;
         let catalog = Catalog::open(&disk, &options)?;
         let before = catalog.store();
-        let used = segments.iter().copied().chain(before.first_segment);
-        let newest_segment = used.max().unwrap_or(0);
         let mut recovered = read_journal(&*disk, &before)?;
         let unfinished = catalog.load_unfinished()?;
         let longest_body = longest_body(&options, &unfinished, &recovered);
@@ -88,7 +85,9 @@ impl Engine {
             .max(recovered.fence.as_u64())
             .max(now.as_micros().min(MAX_CLOCK_FENCE));
 
-        check_counts(&before, &recovered, newest_segment)?;
+        // Segments outside the chain are void, whatever their numbers.
+        let newest_segment = recovered.last_segment.max(before.first_segment);
+        check_counts(&before, &recovered, newest_segment.unwrap_or(0))?;
         let fence = if bugs::is(Bug::FenceResetAtReopening) {
             0
         } else {
@@ -103,7 +102,7 @@ impl Engine {
             _ => true,
         };
         retire_segments(&*disk, &spares, options.journal_bytes, is_void)?;
-        let number = newest_segment + 1;
+        let number = newest_segment.unwrap_or(0) + 1;
         let terms = JournalTerms {
             store: before.store,
             run: before.run + 1,

@@ -1,0 +1,183 @@
+//! Damage to single rows and tables of the base.
+
+use std::path::Path;
+
+use firstclaim::{Claim, Error};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::*;
+
+/// The tables of done records in a closed store, with their rows.
+fn done_tables(path: &Path) -> Vec<String> {
+    let database = redb::Database::open(path.join("base.redb")).unwrap();
+    let read = database.begin_read().unwrap();
+    let names = read.list_tables().unwrap();
+    names
+        .map(|table| redb::TableHandle::name(&table).to_owned())
+        .filter(|name| name.starts_with("done-"))
+        .collect()
+}
+
+type Bytes = &'static [u8];
+
+fn change_row(path: &Path, table: &str, key: &[u8], value: Option<&[u8]>) {
+    let definition: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new(table);
+    let database = redb::Database::open(path.join("base.redb")).unwrap();
+    let write = database.begin_write().unwrap();
+    {
+        let mut table = write.open_table(definition).unwrap();
+        match value {
+            Some(value) => table.insert(key, value).unwrap(),
+            None => table.remove(key).unwrap(),
+        };
+    }
+    write.commit().unwrap();
+}
+
+fn row(path: &Path, table: &str, key: &[u8]) -> Vec<u8> {
+    let definition: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new(table);
+    let database = redb::Database::open(path.join("base.redb")).unwrap();
+    let table = database
+        .begin_read()
+        .unwrap()
+        .open_table(definition)
+        .unwrap();
+    let value = ReadableTable::get(&table, key).unwrap().unwrap();
+    value.value().to_vec()
+}
+
+fn has_row(path: &Path, table: &str, key: &[u8]) -> bool {
+    let definition: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new(table);
+    let database = redb::Database::open(path.join("base.redb")).unwrap();
+    let table = database
+        .begin_read()
+        .unwrap()
+        .open_table(definition)
+        .unwrap();
+    ReadableTable::get(&table, key).unwrap().is_some()
+}
+
+#[test]
+fn a_damaged_record_is_corrupt_until_it_is_forgotten() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = closed(temp.path());
+    let table = done_tables(&path).pop().unwrap();
+    let mut value = row(&path, &table, b"\x01tbase7");
+    let middle = value.len() / 2;
+    value[middle] ^= 1;
+    change_row(&path, &table, b"\x01tbase7", Some(&value));
+    let store = options(&path).open().unwrap();
+    for result in [
+        store.claim("t", "base7").map(drop),
+        store.peek("t", "base7").map(drop),
+        store.resolve("t", "base7").map(drop),
+        store.forget("t", "base7").map(drop),
+        store.verify().map(drop),
+    ] {
+        assert!(matches!(result, Err(Error::Corrupt { .. })), "{result:?}");
+    }
+    // The other keys are not harmed, and there is a way out for this one.
+    assert_done(&store, "base8", "response 8");
+    assert!(matches!(store.claim("t", "new"), Ok(Claim::Claimed(_))));
+    assert!(store.forget_held("t", "base7").unwrap());
+    assert!(matches!(store.claim("t", "base7"), Ok(Claim::Claimed(lease)) if lease.attempt() == 1));
+    store.checkpoint().unwrap();
+    store.verify().unwrap();
+}
+
+#[test]
+fn a_lost_record_makes_its_key_corrupt_once_verification_has_passed() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = closed(temp.path());
+    let table = done_tables(&path).pop().unwrap();
+    change_row(&path, &table, b"\x01tbase7", None);
+    let store = options(&path).open().unwrap();
+    assert!(matches!(store.verify(), Err(Error::Corrupt { .. })));
+    let lost = store.claim("t", "base7");
+    assert!(matches!(lost, Err(Error::Corrupt { .. })), "{lost:?}");
+    assert_done(&store, "base8", "response 8");
+}
+
+#[test]
+fn a_missing_table_is_corrupt_not_vacant() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = closed(temp.path());
+    let table = done_tables(&path).pop().unwrap();
+    {
+        let definition: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new(&table);
+        let database = redb::Database::open(path.join("base.redb")).unwrap();
+        let write = database.begin_write().unwrap();
+        assert!(write.delete_table(definition).unwrap());
+        write.commit().unwrap();
+    }
+    let store = options(&path).open().unwrap();
+    let claim = store.claim("t", "base7");
+    assert!(matches!(claim, Err(Error::Corrupt { .. })), "{claim:?}");
+}
+
+#[test]
+fn a_lost_unfinished_record_makes_every_miss_corrupt() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("store");
+    let store = options(&path).open().unwrap();
+    drop(store.claim("t", "open").unwrap());
+    fill(&store, "base", 3);
+    store.close().unwrap();
+    change_row(&path, "unfinished", b"\x01topen", None);
+    let store = options(&path).open().unwrap();
+    assert!(matches!(
+        store.claim("t", "open"),
+        Err(Error::Corrupt { .. })
+    ));
+    assert_done(&store, "base1", "response 1");
+}
+
+#[test]
+fn a_newer_format_is_named() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = closed(temp.path());
+    let mut row = [0; 8];
+    row[..4].copy_from_slice(&2u32.to_le_bytes());
+    row[4..].copy_from_slice(&(!2u32).to_le_bytes());
+    change_row(&path, "meta", b"format", Some(&row));
+    match options(&path).open() {
+        Err(Error::Format { found, known }) => assert_eq!((found, known), (2, 1)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_expired_copy_beside_a_live_one_is_passed_over() {
+    use firstclaim::internals::record::{Record, State};
+    use firstclaim::internals::{Timestamp, decode_record, encode_record};
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("store");
+    let store = options(&path).open().unwrap();
+    fill(&store, "base", 3);
+    store.checkpoint().unwrap();
+    // A generation that ends later, with another key.
+    match store.claim("t", "later").unwrap() {
+        Claim::Claimed(lease) => lease.complete_for("l", 72 * LONG).unwrap(),
+        other => panic!("{other:?}"),
+    }
+    store.close().unwrap();
+    let tables = done_tables(&path);
+    // The table that ends first is searched first, so the expired copy goes there.
+    let name = b"\x01tlater";
+    let home = tables.iter().find(|t| has_row(&path, t, name)).unwrap();
+    let other = tables.iter().find(|t| !has_row(&path, t, name)).unwrap();
+    let live = decode_record(name, &row(&path, home, name)).unwrap();
+    let expired = Record {
+        expires_at: Timestamp::from_micros(1),
+        state: State::Done {
+            completed_at: Timestamp::from_micros(0),
+            response: b"expired".as_slice().into(),
+        },
+        ..live
+    };
+    let mut bytes = Vec::new();
+    encode_record(name, &expired, &mut bytes);
+    change_row(&path, other, name, Some(&bytes));
+    let store = options(&path).open().unwrap();
+    assert_done(&store, "later", "l");
+}
