@@ -172,8 +172,9 @@ impl Blank {
         let name = name_of(number);
         if old != name {
             disk.rename(old, &name)?;
-            disk.sync_dir()?;
         }
+        // Needed even then: an opening that was cut short may have made the file and no more.
+        disk.sync_dir()?;
         let file = disk.open(&name)?;
         Ok(Blank { name, file })
     }
