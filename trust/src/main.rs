@@ -13,12 +13,13 @@ use campaigns::{Effort, Report};
 type Campaign = (&'static str, fn(Effort) -> Report, u64);
 
 /// Every campaign with its number of cases in CI.
-const CAMPAIGNS: [Campaign; 6] = [
+const CAMPAIGNS: [Campaign; 7] = [
     ("exhaustive", campaigns::exhaustive::run, 1),
     ("random", campaigns::random::run, 250_000),
     ("faults", campaigns::faults::run, 1),
     ("space", campaigns::space::run, 1),
     ("flips", campaigns::flips::run, 20_000),
+    ("rates", campaigns::rates::run, 2_000),
     ("fills", campaigns::fills::run, 1),
 ];
 
@@ -27,6 +28,9 @@ fn main() -> ExitCode {
     let (mut seed, mut cases, mut long, mut first_only) = (1, None, false, false);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
+        if arg == campaigns::rates::CHILD {
+            return campaigns::rates::run_as_child(args);
+        }
         let mut number = || args.next().and_then(|n| n.parse::<u64>().ok());
         match arg.as_str() {
             "--seed" => seed = number().unwrap_or(seed),

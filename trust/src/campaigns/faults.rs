@@ -1,27 +1,38 @@
 //! Every Nth operation fails, once and for good, until a run has no Nth operation any more.
 //!
-//! For each kind of operation, and for syncs in each of the three ways that a sync can fail. After
-//! the run the power is cut, keeping none or all, and the store must show what was acknowledged,
-//! or that with the one command whose outcome was not established.
+//! For each kind of operation, and for syncs in each of the three ways that a sync can fail; in the
+//! work of an open store, and in opening and closing one. After the run the power is cut, keeping none
+//! or all, and the store must show what was acknowledged, or that with the one command whose outcome
+//! was not established.
 
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use firstclaim::internals::Engine;
 use firstclaim::internals::record::Takeover;
 use firstclaim::{Error, ManualClock};
 
 use super::{Effort, Report};
-use crate::disk::{FailedSync, Fate, Image, Keep, Op};
-use crate::world::{Acked, Demand, Setting, Step, World};
+use crate::disk::{FailedSync, Fate, Image, Keep, Op, SimDisk};
+use crate::world::{Acked, Demand, Setting, Step, World, options};
 
-const KINDS: [(Op, Option<FailedSync>); 10] = [
-    (Op::Read, None),
-    (Op::Write, None),
-    (Op::SetLen, None),
-    (Op::Sync, Some(FailedSync::Dropped)),
-    (Op::Sync, Some(FailedSync::Clean)),
-    (Op::Sync, Some(FailedSync::Dirty)),
-    (Op::Create, None),
-    (Op::Rename, None),
-    (Op::Remove, None),
-    (Op::SyncDir, None),
+const ERROR: Fate = Fate::Fails(ErrorKind::Other);
+/// A read that gives fewer bytes than asked.
+const SHORT: Fate = Fate::Fails(ErrorKind::UnexpectedEof);
+
+const KINDS: [(Op, Fate); 11] = [
+    (Op::Read, ERROR),
+    (Op::Read, SHORT),
+    (Op::Write, ERROR),
+    (Op::SetLen, ERROR),
+    (Op::Sync, Fate::FailsSync(FailedSync::Dropped)),
+    (Op::Sync, Fate::FailsSync(FailedSync::Clean)),
+    (Op::Sync, Fate::FailsSync(FailedSync::Dirty)),
+    (Op::Create, ERROR),
+    (Op::Rename, ERROR),
+    (Op::Remove, ERROR),
+    (Op::SyncDir, ERROR),
 ];
 
 /// Touches everything: all commands, full segments, checkpoints, sweeps.
@@ -50,75 +61,139 @@ const WORK: [Step; 22] = [
     Step::Claim(0, Takeover::Gone),
 ];
 
+/// One fault: the `n`th operation of a kind, or all from it on.
+#[derive(Debug, Clone, Copy)]
+struct Fault {
+    op: Op,
+    fate: Fate,
+    n: u64,
+    for_good: bool,
+}
+
+impl Fault {
+    /// Whether an operation may answer so.
+    fn explains(&self, error: &Error) -> bool {
+        match error {
+            Error::Indeterminate | Error::Poisoned | Error::Io(_) => true,
+            // A file that ends too early is damaged.
+            Error::Corrupt { .. } => self.fate == SHORT,
+            _ => false,
+        }
+    }
+}
+
+/// What is tried with a fault; tells whether the fault came to pass.
+type Try<'t> = dyn FnMut(Fault, &mut Report) -> bool + 't;
+
 /// Runs every loop to its end; the effort's cases are not a limit here.
 pub fn run(effort: Effort) -> Report {
     let mut report = Report::default();
-    for (op, way) in KINDS {
-        for for_good in [false, true] {
-            let mut n = 0;
-            while try_nth(op, way, n, for_good, &mut report) {
-                n += 1;
-                if effort.first_only && report.violations > 0 {
-                    return report;
-                }
-            }
-        }
+    each_fault(effort, &mut report, &mut try_work);
+    for closed in [false, true] {
+        let world = worked(closed);
+        each_fault(effort, &mut report, &mut |fault, report| {
+            try_opening(&world, fault, report)
+        });
     }
     report
 }
 
-/// Fails the `n`th operation of a kind; false once the run has none.
-fn try_nth(op: Op, way: Option<FailedSync>, n: u64, for_good: bool, report: &mut Report) -> bool {
+fn each_fault(effort: Effort, report: &mut Report, try_fault: &mut Try<'_>) {
+    for (op, fate) in KINDS {
+        for for_good in [false, true] {
+            for n in 0.. {
+                if effort.first_only && report.violations > 0 {
+                    return;
+                }
+                let fault = Fault {
+                    op,
+                    fate,
+                    n,
+                    for_good,
+                };
+                report.cases += 1;
+                if !try_fault(fault, report) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Works with a new store under the fault.
+fn try_work(fault: Fault, report: &mut Report) -> bool {
     let clock = ManualClock::new();
     let mut world = World::open(Image::default(), Setting::SMALL, clock.clone())
         .expect("a new store opens on a disk without faults");
-    let hit = fail_from(&world, op, way, n, for_good);
-    let what = format!("{op:?} {n} {way:?}, for good {for_good}");
+    let hit = fail_at(&world.disk, fault);
     for step in WORK {
         let Err(error) = world.act(step) else {
             continue;
         };
-        match error {
-            Error::Indeterminate | Error::Poisoned | Error::Io(_) => {}
-            other => report.violate(format!("{what}, {step:?}: {other}")),
+        if !fault.explains(&error) {
+            report.violate(format!("{fault:?}, {step:?}: {error}"));
         }
     }
     world.disk.clear_plan();
-    report.cases += 1;
-    check_after(&world, &what, report);
-    hit.load(std::sync::atomic::Ordering::SeqCst)
+    check_after(&world, &world.disk.image(), &format!("{fault:?}"), report);
+    hit.load(Ordering::SeqCst)
 }
 
-fn fail_from(
-    world: &World,
-    op: Op,
-    way: Option<FailedSync>,
-    n: u64,
-    for_good: bool,
-) -> std::sync::Arc<std::sync::atomic::AtomicBool> {
-    let hit = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+/// A store that has worked, and was closed or is about to be killed.
+fn worked(closed: bool) -> World {
+    let clock = ManualClock::new();
+    let mut world = World::open(Image::default(), Setting::SMALL, clock.clone())
+        .expect("a new store opens on a disk without faults");
+    for step in WORK {
+        world.act(step).expect("no fault, no error");
+    }
+    if closed {
+        world.engine.close().expect("no fault, no error");
+    }
+    world
+}
+
+/// Opens and closes a store under the fault.
+fn try_opening(world: &World, fault: Fault, report: &mut Report) -> bool {
+    let disk = SimDisk::over(world.disk.image());
+    let hit = fail_at(&disk, fault);
+    let opened = Engine::open(disk.as_disk(), options(world.setting, &world.clock));
+    let what = format!("opening with {fault:?}");
+    if let Err(error) = opened.and_then(|engine| engine.close())
+        && !fault.explains(&error)
+    {
+        report.violate(format!("{what}: {error}"));
+    }
+    disk.clear_plan();
+    check_after(world, &disk.image(), &what, report);
+    hit.load(Ordering::SeqCst)
+}
+
+/// Makes the disk fail; what is given back tells whether it has.
+fn fail_at(disk: &SimDisk, fault: Fault) -> Arc<AtomicBool> {
+    let hit = Arc::new(AtomicBool::new(false));
     let noted = hit.clone();
     let mut seen = 0;
-    world.disk.set_plan(move |at, _, _| {
-        if at != op {
+    disk.set_plan(move |op, _, _| {
+        if op != fault.op {
             return Fate::Happens;
         }
         seen += 1;
-        let fails = if for_good { seen > n } else { seen == n + 1 };
+        let fails = match fault.for_good {
+            true => seen > fault.n,
+            false => seen == fault.n + 1,
+        };
         if !fails {
             return Fate::Happens;
         }
-        noted.store(true, std::sync::atomic::Ordering::SeqCst);
-        match way {
-            Some(way) => Fate::FailsSync(way),
-            None => Fate::Fails(std::io::ErrorKind::Other),
-        }
+        noted.store(true, Ordering::SeqCst);
+        fault.fate
     });
     hit
 }
 
 /// What the store shows now, and after a kill and a power cut.
-fn check_after(world: &World, what: &str, report: &mut Report) {
+fn check_after(world: &World, image: &Image, what: &str, report: &mut Report) {
     let with_unknown = world.with_unknown();
     let allowed: Vec<&Acked> = std::iter::once(&world.acked).chain(&with_unknown).collect();
     let demand = Demand {
@@ -126,7 +201,6 @@ fn check_after(world: &World, what: &str, report: &mut Report) {
         setting: world.setting,
         clock: &world.clock,
     };
-    let image = world.disk.image();
     for (how, image) in [
         ("kill", image.clone()),
         ("cut, none kept", image.cut(Keep::None)),
