@@ -13,13 +13,14 @@ use campaigns::{Effort, Report};
 type Campaign = (&'static str, fn(Effort) -> Report, u64);
 
 /// Every campaign with its number of cases in CI.
-const CAMPAIGNS: [Campaign; 6] = [
+const CAMPAIGNS: [Campaign; 7] = [
     ("exhaustive", campaigns::exhaustive::run, 1),
     ("random", campaigns::random::run, 250_000),
     ("faults", campaigns::faults::run, 1),
     ("space", campaigns::space::run, 1),
     ("flips", campaigns::flips::run, 20_000),
     ("fills", campaigns::fills::run, 1),
+    ("linear", campaigns::linear::run, 2_000),
 ];
 
 fn main() -> ExitCode {
