@@ -218,8 +218,8 @@ impl Key {
         self.hold == Hold::Guard && self.record.as_ref().is_some_and(is_current)
     }
 
-    /// Whether the store's answer is the model's. A fence is the store's to choose, but must be
-    /// above those that it gave before.
+    /// Whether the store's answer is the model's. A lease's fence is the store's to choose, but must
+    /// be above those that it gave before.
     fn fits(&self, expected: &Seen, seen: &Seen) -> bool {
         match (expected, seen) {
             (Seen::Lease { .. }, Seen::Lease { fence, .. }) => {
@@ -242,7 +242,7 @@ impl Key {
                     fence: *fence,
                     point: point.clone(),
                 };
-                fence.as_u64() > self.highest && expected == *seen
+                expected == *seen
             }
             _ => expected == seen,
         }
