@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::history::{Op, What};
 use self::life::Life;
-use self::search::{Verdict, check};
+use self::search::{Verdict, check, check_counting};
 use self::witness::{check_fences, locked};
 use super::{Effort, Report};
 
@@ -31,6 +31,8 @@ struct Totals {
     closings: u64,
     unknown: u64,
     undecided: u64,
+    /// The most configurations that the search of one key visited.
+    most_configurations: usize,
 }
 
 /// Lives through histories, two at a time on two cores, each with its own threads.
@@ -63,7 +65,10 @@ pub fn run(effort: Effort) -> Report {
             "{} calls by 8 threads, {} kills, {} power cuts, {} closings, {} outcomes unknown",
             totals.calls, totals.kills, totals.cuts, totals.closings, totals.unknown
         ),
-        format!("{} undecided", totals.undecided),
+        format!(
+            "{} undecided of at most {} configurations a key",
+            totals.undecided, totals.most_configurations
+        ),
         format!(
             "search and naive search compared on {} + {} small histories that are and are not \
              linearizable",
@@ -76,10 +81,10 @@ pub fn run(effort: Effort) -> Report {
 fn live_and_check(seed: u64, number: u64, totals: &Mutex<Totals>) {
     let own_seed = seed.wrapping_add(number);
     let (life, lived) = Life::of(own_seed);
-    let mut undecided = 0;
+    let (mut undecided, mut most) = (0, 0);
     let checked = lived
         .and_then(|()| check_fences(&life.events))
-        .and_then(|()| check_keys(&life, &mut undecided));
+        .and_then(|()| check_keys(&life, &mut undecided, &mut most));
     let mut totals = locked(totals);
     totals.report.cases += 1;
     totals.calls += life.calls;
@@ -88,6 +93,7 @@ fn live_and_check(seed: u64, number: u64, totals: &Mutex<Totals>) {
     totals.closings += life.closings;
     totals.unknown += life.unknown;
     totals.undecided += undecided;
+    totals.most_configurations = totals.most_configurations.max(most);
     if let Err(what) = checked {
         totals.report.violate(format!(
             "history {number} of seed {seed}: {what}\n  the same workload, interleaved anew: \
@@ -96,17 +102,19 @@ fn live_and_check(seed: u64, number: u64, totals: &Mutex<Totals>) {
     }
 }
 
-fn check_keys(life: &Life, undecided: &mut u64) -> Result<(), String> {
+fn check_keys(life: &Life, undecided: &mut u64, most: &mut usize) -> Result<(), String> {
     let histories = life
         .witness
         .histories(life.keys, &life.events, &life.at_risk);
     for (key, ops) in histories.iter().enumerate() {
-        match check(ops) {
+        let (verdict, configurations) = check_counting(ops);
+        *most = configurations.max(*most);
+        match verdict {
             Verdict::Linearizable => {}
             Verdict::Violation { .. } => return Err(explain(key, ops)),
             Verdict::Undecided => {
                 *undecided += 1;
-                return Err(format!("key {key} of {} operations: undecided", ops.len()));
+                return Err(explain(key, ops));
             }
         }
     }
@@ -121,8 +129,11 @@ fn explain(key: usize, ops: &[Op]) -> String {
     let at = rets.get(first).copied().unwrap_or(u64::MAX);
     let short = beginning(ops, at);
     let mut text = format!("no order explains what was answered on key {key} up to {at}");
-    if let Verdict::Violation { taken, key } = check(&short) {
-        text += &format!("\n  {taken} operations at most can be put in order, to end at {key:?}");
+    match check(&short) {
+        Verdict::Violation { taken, key } => {
+            text += &format!("\n  {taken} at most can be put in order, to end at {key:?}");
+        }
+        _ => text += "\n  undecided: there were too many configurations",
     }
     let hidden = short.len().saturating_sub(MOST_LINES);
     if hidden > 0 {

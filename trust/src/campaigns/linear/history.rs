@@ -119,7 +119,11 @@ impl fmt::Display for Asked {
         match command {
             Command::Claim(terms) => {
                 let (lease, retain) = (terms.lease_for.as_secs(), terms.retain_for.as_secs());
-                write!(f, "claim(lease {lease}, retain {retain}, {:?}", terms.takeover)?;
+                write!(
+                    f,
+                    "claim(lease {lease}, retain {retain}, {:?}",
+                    terms.takeover
+                )?;
                 match terms.fingerprint {
                     Some(fingerprint) => write!(f, ", print {})", fingerprint.as_bytes()[0]),
                     None => write!(f, ")"),
@@ -141,7 +145,12 @@ impl fmt::Display for Asked {
                 write!(f, "renew {} for {}", short(*fence), lease_for.as_secs())
             }
             Command::Save { fence, point } => {
-                write!(f, "save {} {}", short(*fence), String::from_utf8_lossy(point))
+                write!(
+                    f,
+                    "save {} {}",
+                    short(*fence),
+                    String::from_utf8_lossy(point)
+                )
             }
             Command::Release { fence } => write!(f, "release {}", short(*fence)),
             Command::Resolve { lease_for } => write!(f, "resolve(lease {})", lease_for.as_secs()),
@@ -177,7 +186,11 @@ impl fmt::Display for Seen {
                 attempt,
                 interrupted,
             } => {
-                let how = if *interrupted { "interrupted" } else { "in flight" };
+                let how = if *interrupted {
+                    "interrupted"
+                } else {
+                    "in flight"
+                };
                 write!(f, "{how}, attempt {attempt}, since {}", secs(*since))
             }
             Seen::Done {
@@ -220,5 +233,7 @@ fn short(fence: Fence) -> String {
 
 /// Seconds since the clock's beginning.
 fn secs(time: Timestamp) -> String {
-    (time.as_micros() / 1_000_000).saturating_sub(1_000_000_000).to_string()
+    (time.as_micros() / 1_000_000)
+        .saturating_sub(1_000_000_000)
+        .to_string()
 }

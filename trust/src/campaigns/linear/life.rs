@@ -239,10 +239,12 @@ impl Life {
         drop(tell);
         let mut wrong = None;
         for _ in 0..THREADS {
-            let report = told.recv_timeout(LONGEST_RUN).map_err(|error| match error {
-                mpsc::RecvTimeoutError::Timeout => "a call hangs",
-                mpsc::RecvTimeoutError::Disconnected => "a call panicked",
-            })?;
+            let report = told
+                .recv_timeout(LONGEST_RUN)
+                .map_err(|error| match error {
+                    mpsc::RecvTimeoutError::Timeout => "a call hangs",
+                    mpsc::RecvTimeoutError::Disconnected => "a call panicked",
+                })?;
             self.calls += report.calls;
             self.unknown += report.events.iter().filter(|e| e.is_optional).count() as u64;
             self.events.extend(report.events);

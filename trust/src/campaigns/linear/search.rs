@@ -20,26 +20,35 @@ pub enum Verdict {
     Linearizable,
     /// No order explains the answers; the longest that came near takes so many operations and
     /// leaves the key like this.
-    Violation { taken: usize, key: Box<Key> },
+    Violation {
+        taken: usize,
+        key: Box<Key>,
+    },
     /// There were too many configurations.
     Undecided,
 }
 
 /// Searches for an order of `ops`, which are sorted by their calls.
 pub fn check(ops: &[Op]) -> Verdict {
+    check_counting(ops).0
+}
+
+/// As [`check`]; also tells how many configurations were visited.
+pub fn check_counting(ops: &[Op]) -> (Verdict, usize) {
     let mut search = Search {
         ops,
         seen: HashSet::new(),
         furthest: (0, Key::default()),
     };
-    match search.goes_on(Taken::none_of(ops.len()), Key::default()) {
+    let verdict = match search.goes_on(Taken::none_of(ops.len()), Key::default()) {
         Ok(true) => Verdict::Linearizable,
         Ok(false) => Verdict::Violation {
             taken: search.furthest.0,
             key: Box::new(search.furthest.1),
         },
         Err(TooMany) => Verdict::Undecided,
-    }
+    };
+    (verdict, search.seen.len())
 }
 
 struct TooMany;
@@ -83,6 +92,8 @@ impl Search<'_> {
                 self.take(&mut taken, at);
                 continue;
             }
+            // What was over first most likely came first, and what has no outcome had no effect.
+            branches.sort_by_key(|(at, _)| (ops[*at].is_optional, ops[*at].ret));
             let Some((last_at, last)) = branches.pop() else {
                 return Ok(false);
             };
@@ -156,6 +167,9 @@ impl Taken {
     }
 
     fn count(&self) -> usize {
-        self.bits.iter().map(|word| word.count_ones() as usize).sum()
+        self.bits
+            .iter()
+            .map(|word| word.count_ones() as usize)
+            .sum()
     }
 }

@@ -108,7 +108,9 @@ pub fn check_fences(events: &[Event]) -> Result<(), String> {
                 "fence {fence} was asked for at {call}, after {earlier} had been given at {at}"
             ));
         }
-        let so_far = highest.last().map_or(fence, |(_, so_far)| fence.max(*so_far));
+        let so_far = highest
+            .last()
+            .map_or(fence, |(_, so_far)| fence.max(*so_far));
         highest.push((ret, so_far));
     }
     Ok(())

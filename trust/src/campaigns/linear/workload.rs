@@ -189,7 +189,12 @@ impl Worker {
     fn peek(&mut self, key: usize) {
         let call = self.run.witness.moment();
         let answer = self.run.store.peek(TENANT, name_of(key));
-        self.note(key, call, Asked::Peek, answer.map(|peek| peeked(peek.as_ref())));
+        self.note(
+            key,
+            call,
+            Asked::Peek,
+            answer.map(|peek| peeked(peek.as_ref())),
+        );
     }
 
     /// One call that says something of every key.
