@@ -20,7 +20,7 @@ const CAMPAIGNS: [Campaign; 7] = [
     ("space", campaigns::space::run, 1),
     ("flips", campaigns::flips::run, 20_000),
     ("fills", campaigns::fills::run, 1),
-    ("linear", campaigns::linear::run, 2_000),
+    ("linear", campaigns::linear::run, 4_000),
 ];
 
 fn main() -> ExitCode {

@@ -80,18 +80,24 @@ pub fn run(effort: Effort) -> Report {
 
 fn live_and_check(seed: u64, number: u64, totals: &Mutex<Totals>) {
     let own_seed = seed.wrapping_add(number);
-    let (life, lived) = Life::of(own_seed);
+    let lived = Life::of(own_seed);
     let (mut undecided, mut most) = (0, 0);
-    let checked = lived
-        .and_then(|()| check_fences(&life.events))
-        .and_then(|()| check_keys(&life, &mut undecided, &mut most));
+    let checked = match &lived {
+        Ok((life, lived)) => lived
+            .clone()
+            .and_then(|()| check_fences(&life.events))
+            .and_then(|()| check_keys(life, &mut undecided, &mut most)),
+        Err(what) => Err(what.clone()),
+    };
     let mut totals = locked(totals);
     totals.report.cases += 1;
-    totals.calls += life.calls;
-    totals.kills += life.kills;
-    totals.cuts += life.cuts;
-    totals.closings += life.closings;
-    totals.unknown += life.unknown;
+    if let Ok((life, _)) = &lived {
+        totals.calls += life.calls;
+        totals.kills += life.kills;
+        totals.cuts += life.cuts;
+        totals.closings += life.closings;
+        totals.unknown += life.unknown;
+    }
     totals.undecided += undecided;
     totals.most_configurations = totals.most_configurations.max(most);
     if let Err(what) = checked {

@@ -8,15 +8,15 @@ use firstclaim::{Builder, Durability, Error, Limits, Store};
 
 use super::history::{Asked, What};
 use super::witness::{Event, Witness};
-use super::workload::{BODY_LIMIT, Report, Run, TENANT, Worker, default_lease, name_of, peeked};
+use super::workload::{BODY_LIMIT, Run, TENANT, Worker, default_lease, name_of, peeked};
 use crate::disk::{Fate, Image, Keep, Op, SimDisk};
 use crate::random::Random;
 
 const THREADS: u64 = 8;
 /// A history has at least so many calls.
 pub const CALLS: u64 = 400;
-/// A run in which nothing ends for so long hangs.
-const LONGEST_RUN: Duration = Duration::from_secs(120);
+/// A history that takes longer hangs; usually it takes some milliseconds.
+const LONGEST_LIFE: Duration = Duration::from_secs(60);
 
 /// What was seen in a history.
 pub struct Life {
@@ -82,14 +82,25 @@ impl Life {
         }
     }
 
-    /// Lives through the history of `seed`.
+    /// Lives through the history of `seed`, with what went wrong other than in the order of the
+    /// answers.
     ///
     /// # Errors
-    /// What went wrong, other than in the order of the answers.
-    pub fn of(seed: u64) -> (Self, Result<(), String>) {
-        let mut life = Life::new(seed);
-        let lived = life.live();
-        (life, lived)
+    /// It hangs, or panicked outside the store's calls.
+    pub fn of(seed: u64) -> Result<(Self, Result<(), String>), String> {
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut life = Life::new(seed);
+            let lived = life.live();
+            let _ = tell.send((life, lived));
+        });
+        told.recv_timeout(LONGEST_LIFE).map_err(|error| {
+            match error {
+                mpsc::RecvTimeoutError::Timeout => "it hangs",
+                mpsc::RecvTimeoutError::Disconnected => "opening or closing panicked",
+            }
+            .to_owned()
+        })
     }
 
     fn live(&mut self) -> Result<(), String> {
@@ -143,7 +154,7 @@ impl Life {
             .base_cache_bytes(1 << 20)
             .sweep_every(Duration::from_millis(20))
             .checkpoint_every(Duration::from_millis(10))
-            .queue_wait(LONGEST_RUN / 2)
+            .queue_wait(2 * LONGEST_LIFE)
             .clock(self.witness.clock.clone())
     }
 
@@ -169,10 +180,7 @@ impl Life {
         if !end.is_closing() {
             dead.store(true, Ordering::SeqCst);
         }
-        // Where a call hangs or panicked, somebody may hold on to it still.
-        if worked.is_ok() {
-            drop(run);
-        }
+        drop(run);
         worked?;
         let next = self.end(disk, end, (begin, last));
         let ret = self.witness.moment();
@@ -226,32 +234,23 @@ impl Life {
 
     /// Lets the threads work until they end.
     fn work(&mut self, run: &Arc<Run>, number: u64) -> Result<(), String> {
-        let (tell, told) = mpsc::channel::<Report>();
         let mut threads = Vec::new();
         for thread in 0..THREADS {
             let seed = self.random.next();
             let worker = Worker::new(run.clone(), number * THREADS + thread, seed);
-            let tell = tell.clone();
-            threads.push(std::thread::spawn(move || {
-                let _ = tell.send(worker.work());
-            }));
+            threads.push(std::thread::spawn(move || worker.work()));
         }
-        drop(tell);
         let mut wrong = None;
-        for _ in 0..THREADS {
-            let report = told
-                .recv_timeout(LONGEST_RUN)
-                .map_err(|error| match error {
-                    mpsc::RecvTimeoutError::Timeout => "a call hangs",
-                    mpsc::RecvTimeoutError::Disconnected => "a call panicked",
-                })?;
-            self.calls += report.calls;
-            self.unknown += report.events.iter().filter(|e| e.is_optional).count() as u64;
-            self.events.extend(report.events);
-            wrong = wrong.or(report.wrong);
-        }
         for thread in threads {
-            let _ = thread.join();
+            match thread.join() {
+                Ok(report) => {
+                    self.calls += report.calls;
+                    self.unknown += report.events.iter().filter(|e| e.is_optional).count() as u64;
+                    self.events.extend(report.events);
+                    wrong = wrong.or(report.wrong);
+                }
+                Err(_) => wrong = Some("a call panicked".to_owned()),
+            }
         }
         wrong.map_or(Ok(()), Err)
     }
