@@ -173,7 +173,8 @@ fn any_question(random: &mut Random, given: &[Fence]) -> Asked {
     })
 }
 
-/// Changes an answer, swaps two, or narrows an interval; the result may or may not be explicable.
+/// Changes an answer, swaps two, narrows an interval or ends the run; the result may or may not be
+/// explicable.
 fn change(ops: &mut Vec<Op>, random: &mut Random) {
     if ops.is_empty() {
         return;
@@ -186,7 +187,8 @@ fn change(ops: &mut Vec<Op>, random: &mut Random) {
         What::Ask(_, seen) => Some(seen.clone()),
         _ => None,
     };
-    match (random.below(5), &mut ops[at].what) {
+    match (random.below(7), &mut ops[at].what) {
+        (5 | 6, _) => end_at(ops, at, random),
         (0, _) => {
             ops.remove(at);
         }
@@ -202,6 +204,31 @@ fn change(ops: &mut Vec<Op>, random: &mut Random) {
         }
     }
     ops.sort_by_key(|op| op.call);
+}
+
+/// Ends the run while operation `at` is under way, so that its outcome is not established.
+fn end_at(ops: &mut Vec<Op>, at: usize, random: &mut Random) {
+    for op in &mut *ops {
+        (op.call, op.ret) = (2 * op.call, 2 * op.ret);
+    }
+    let moment = ops[at].call + 1;
+    for op in &mut *ops {
+        if op.call < moment && moment < op.ret {
+            op.is_optional = true;
+            if let What::Ask(_, seen) = &mut op.what
+                && random.chance(2)
+            {
+                *seen = Seen::Unknown;
+            }
+        }
+    }
+    ops.push(Op {
+        call: moment,
+        ret: moment,
+        what: What::End,
+        is_optional: false,
+        ..ops[at].clone()
+    });
 }
 
 fn time(secs: u64) -> Timestamp {
