@@ -89,6 +89,7 @@ impl Life {
     /// It hangs, or panicked outside the store's calls.
     pub fn of(seed: u64) -> Result<(Self, Result<(), String>), String> {
         let (tell, told) = mpsc::channel();
+        #[allow(clippy::disallowed_methods)] // so that it can be given up
         std::thread::spawn(move || {
             let mut life = Life::new(seed);
             let lived = life.live();
@@ -233,6 +234,7 @@ impl Life {
     }
 
     /// Lets the threads work until they end.
+    #[allow(clippy::disallowed_methods)] // the threads of the campaign
     fn work(&mut self, run: &Arc<Run>, number: u64) -> Result<(), String> {
         let mut threads = Vec::new();
         for thread in 0..THREADS {

@@ -114,7 +114,7 @@ impl Worker {
         let print = match self.random.below(12) {
             0 => Some(2),
             1 => None,
-            _ => (key % 2 == 0).then_some(1),
+            _ => key.is_multiple_of(2).then_some(1),
         };
         let terms = Terms {
             lease_for: self.duration(3),
