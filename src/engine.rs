@@ -16,6 +16,7 @@ mod overlay;
 mod seal;
 mod upkeep;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 pub use self::commit::{Answer, Request};
@@ -84,6 +85,9 @@ pub struct Engine {
     fence: AtomicU64,
     /// A write to the journal failed: nothing more may be written.
     poisoned: AtomicBool,
+    /// The keys of the frame that failed: what is shown of them may not be what the next opening
+    /// finds.
+    unsettled: Mutex<HashSet<RecordKey>>,
     /// What went wrong first.
     trouble: Mutex<Option<String>>,
     counters: Counters,
@@ -133,36 +137,60 @@ impl Engine {
     /// The record of `key`, unless it has expired.
     ///
     /// # Errors
-    /// `Corrupt`, or an I/O error of the base.
+    /// `Corrupt`, `Poisoned` if it may or may not have expired, or an I/O error of the base.
     pub fn peek(&self, key: &RecordKey) -> Result<Option<Seen>> {
         let now = self.time.now();
         let seen = self.look(key, now)?;
-        Ok(seen.filter(|(record, holder)| !record.is_expired(*holder, now)))
+        if !seen.as_ref().is_some_and(|seen| is_doubtful(seen, now)) {
+            return Ok(seen.filter(|seen| !is_over(seen, now)));
+        }
+        let _right = self.writer.lock();
+        let seen = self.look_under_right(key, now)?;
+        self.check_settled(key, seen.as_ref(), now)?;
+        Ok(seen.filter(|seen| !is_over(seen, now)))
     }
 
     /// Every unfinished record whose encoded name begins with `prefix`.
     ///
     /// # Errors
-    /// `Corrupt` if one of them is damaged.
+    /// `Corrupt` if one of them is damaged, `Poisoned` if one may or may not have expired.
     pub fn unfinished(&self, prefix: &[u8]) -> Result<Vec<(RecordKey, Seen)>> {
         let now = self.time.now();
         let mut all = Vec::new();
         self.for_each_unfinished(prefix, |page| {
+            let mut found = Vec::with_capacity(page.len());
             for (key, slot) in page {
                 match slot {
                     Slot::Record(record) => {
                         let seen = self.confirm(&key, record, now)?;
-                        let live = |(record, holder): &Seen| {
-                            record.is_unfinished() && !record.is_expired(*holder, now)
-                        };
-                        all.extend(seen.filter(live).map(|seen| (key, seen)));
+                        found.extend(seen.map(|seen| (key, seen)));
                     }
                     Slot::Damaged => return Err(damaged(&key)),
                 }
             }
+            self.settle(&mut found, now)?;
+            found.retain(|(_, seen)| seen.0.is_unfinished() && !is_over(seen, now));
+            all.append(&mut found);
             Ok(())
         })?;
         Ok(all)
+    }
+
+    /// Looks again at those that seem to have expired, all under one hold of the commit right.
+    fn settle(&self, found: &mut [(RecordKey, Seen)], now: Timestamp) -> Result<()> {
+        if !found.iter().any(|(_, seen)| is_doubtful(seen, now)) {
+            return Ok(());
+        }
+        let _right = self.writer.lock();
+        for (key, seen) in found {
+            if is_doubtful(seen, now)
+                && let Some(again) = self.look_under_right(key, now)?
+            {
+                self.check_settled(key, Some(&again), now)?;
+                *seen = again;
+            }
+        }
+        Ok(())
     }
 
     /// The end of the lease with this fence, if it is the current one of `key`. No I/O: records in
@@ -253,6 +281,21 @@ impl Engine {
             }
         }
         let _right = self.writer.lock();
+        self.look_under_right(key, now)
+    }
+
+    /// Refuses to call a key vacant because its record has expired, if the frame that poisoned the
+    /// store may have put one that goes on from it. The caller has the commit right.
+    fn check_settled(&self, key: &RecordKey, seen: Option<&Seen>, now: Timestamp) -> Result<()> {
+        match seen {
+            Some(seen) if is_doubtful(seen, now) && self.unsettled.lock().contains(key) => {
+                Err(Error::Poisoned)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn look_under_right(&self, key: &RecordKey, now: Timestamp) -> Result<Option<Seen>> {
         let found = self.find(key, now)?;
         Ok(found.map(|record| {
             let holder = self.holders.status(record.fence, now);
@@ -315,6 +358,17 @@ impl Engine {
         });
         Ok(found?.map(Arc::new))
     }
+}
+
+fn is_over((record, holder): &Seen, now: Timestamp) -> bool {
+    record.is_expired(*holder, now)
+}
+
+/// Whether an unfinished record seen without the commit right seems to have expired. A takeover that
+/// was decided before its holder went, or before its time came, may be on its way to the disk; then
+/// the key is not vacant, and never was.
+fn is_doubtful(seen: &Seen, now: Timestamp) -> bool {
+    seen.0.is_unfinished() && is_over(seen, now)
 }
 
 fn damaged(key: &RecordKey) -> Error {

@@ -130,7 +130,8 @@ impl Store {
     /// What is known of a key; nothing if it is vacant. Changes nothing.
     ///
     /// # Errors
-    /// `InvalidKey`, `Corrupt`, `Closed`, `Io`.
+    /// `Poisoned` if a write failed whose outcome decides whether the key is vacant; `InvalidKey`,
+    /// `Corrupt`, `Closed`, `Io`.
     pub fn peek(&self, tenant: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Option<Peek>> {
         let key = self.name(tenant, key)?;
         let open = self.handle.enter()?;
@@ -183,7 +184,8 @@ impl Store {
     /// [`Limits::unfinished`](crate::Limits::unfinished), 1 million by default.
     ///
     /// # Errors
-    /// `Corrupt` if one of them is damaged; `Closed`.
+    /// `Corrupt` if one of them is damaged; `Poisoned` if a write failed whose outcome decides
+    /// whether one is still unfinished; `Closed`, `Io`.
     pub fn unfinished(&self) -> Result<Vec<Unfinished>> {
         self.handle.unfinished(&[])
     }

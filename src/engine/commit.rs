@@ -163,10 +163,12 @@ impl Engine {
             }
             (found, _) => found?,
         };
-        let holder = match &before {
-            Some(record) => self.holders.status(record.fence, now),
-            None => Holder::Gone,
-        };
+        let seen = before.clone().map(|record| {
+            let holder = self.holders.status(record.fence, now);
+            (record, holder)
+        });
+        self.check_settled(&request.key, seen.as_ref(), now)?;
+        let holder = seen.map_or(Holder::Gone, |(_, holder)| holder);
         let next_fence = self.next_fence(&before);
         let Step { write, reply } =
             step(before.as_deref(), holder, &request.command, now, next_fence).map_err(refused)?;
@@ -234,12 +236,16 @@ impl Engine {
         };
         let changes = std::mem::take(&mut batch.changes);
         let ended = std::mem::take(&mut batch.ended);
-        if written.is_ok() {
-            let count = changes.len() as u64;
-            self.counters.changes.fetch_add(count, Ordering::Relaxed);
-            self.overlay.publish(changes);
-            batch.register_late(&self.holders);
-            ended.into_iter().for_each(|fence| self.holders.end(fence));
+        match &written {
+            Ok(()) => {
+                let count = changes.len() as u64;
+                self.counters.changes.fetch_add(count, Ordering::Relaxed);
+                self.overlay.publish(changes);
+                batch.register_late(&self.holders);
+                ended.into_iter().for_each(|fence| self.holders.end(fence));
+            }
+            Err(Error::Indeterminate) => self.unsettled.lock().extend(changes.into_keys()),
+            Err(_) => {}
         }
         for (index, answer) in batch.waiting.drain(..) {
             let settled = written.clone().and(answer);

@@ -157,6 +157,7 @@ impl Engine {
             spares,
             fence: AtomicU64::new(fence),
             poisoned: AtomicBool::new(false),
+            unsettled: Mutex::default(),
             trouble: Mutex::new(trouble),
             counters: Counters::default(),
             bell: Bell::default(),

@@ -4,6 +4,7 @@ pub mod exhaustive;
 pub mod faults;
 pub mod fills;
 pub mod flips;
+pub mod linear;
 pub mod random;
 pub mod rates;
 pub mod space;

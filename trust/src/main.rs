@@ -21,6 +21,7 @@ const CAMPAIGNS: [Campaign; 7] = [
     ("flips", campaigns::flips::run, 20_000),
     ("rates", campaigns::rates::run, 2_000),
     ("fills", campaigns::fills::run, 1),
+    ("linear", campaigns::linear::run, 4_000),
 ];
 
 fn main() -> ExitCode {

@@ -1,0 +1,108 @@
+//! When an expired key may be called vacant: not while a commit under way may still go on from its
+//! record.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::disallowed_methods)] // a test starts threads
+
+#[path = "kit/faults.rs"]
+mod faults;
+#[path = "kit/steps.rs"]
+mod steps;
+
+use std::io::ErrorKind;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use faults::{Event, Fate, FaultDisk, Op};
+use firstclaim::internals::record::{Previous, Takeover};
+use firstclaim::internals::transition::{Command, Terms};
+use firstclaim::internals::{Disk, Engine};
+use firstclaim::{Error, ManualClock};
+use steps::{claim, commit, key, open, terms};
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// What a reader who does not wait would need at most; only a mistake is caught by it.
+const A_MOMENT: Duration = Duration::from_millis(200);
+
+fn is_journal_sync(event: &Event<'_>) -> bool {
+    event.op == Op::Sync && event.file.starts_with("journal-0")
+}
+
+/// The previous and the number of the attempt that a reader sees, and whether it is listed.
+fn seen(engine: &Engine) -> (Option<(Previous, u32)>, usize) {
+    let listed = engine.unfinished(&[]).unwrap().len();
+    let peek = engine.peek(&key("k")).unwrap();
+    (peek.map(|(r, _)| (r.previous(), r.attempt)), listed)
+}
+
+#[test]
+fn a_key_is_not_called_vacant_while_its_takeover_is_on_its_way() {
+    let (disk, clock) = (FaultDisk::new(), ManualClock::new());
+    let dyn_disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let engine = open(&dyn_disk, &clock).unwrap();
+    let takeover = Command::Claim(Terms {
+        takeover: Takeover::Expired,
+        ..terms(MINUTE)
+    });
+    let first = commit(&engine, "k", takeover.clone()).unwrap();
+    // The lease is over, and but for its holder the record would have expired.
+    clock.advance(3 * MINUTE);
+
+    let (syncing, is_syncing) = mpsc::channel();
+    let (go, may_go) = mpsc::channel::<()>();
+    let may_go = Mutex::new(may_go);
+    disk.set(move |event, _| {
+        if is_journal_sync(event) {
+            syncing.send(()).unwrap();
+            let _ = may_go.lock().unwrap().recv();
+        }
+        Fate::Happens
+    });
+    thread::scope(|scope| {
+        let second = scope.spawn(|| commit(&engine, "k", takeover).unwrap());
+        is_syncing.recv().unwrap();
+        // It was decided while this holder was there.
+        drop(first);
+        let (tell, told) = mpsc::channel();
+        let engine = &engine;
+        scope.spawn(move || tell.send(seen(engine)));
+        let early = told.recv_timeout(A_MOMENT);
+        drop(go);
+        let second = second.join().unwrap();
+        assert_eq!(second.record.as_ref().unwrap().attempt, 2);
+        let seen = early.or_else(|_| told.recv()).unwrap();
+        assert_eq!(seen, (Some((Previous::Interrupted, 2)), 1));
+    });
+}
+
+#[test]
+fn a_key_whose_last_change_is_unknown_is_not_called_vacant() {
+    let (disk, clock) = (FaultDisk::new(), ManualClock::new());
+    let dyn_disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let engine = open(&dyn_disk, &clock).unwrap();
+    let lease = claim(&engine, "k", MINUTE).unwrap();
+    let other = claim(&engine, "other", MINUTE).unwrap();
+    disk.fail(ErrorKind::Other, is_journal_sync);
+    let renew = Command::Renew {
+        fence: lease.record.as_ref().unwrap().fence,
+        lease_for: 60 * MINUTE,
+    };
+    let renewed = commit(&engine, "k", renew);
+    assert!(matches!(renewed, Err(Error::Indeterminate)));
+    drop((lease, other));
+    // Without the renewal it has expired now, with it it has not.
+    clock.advance(3 * MINUTE);
+    let is_unknown = |error: Option<Error>| matches!(error, Some(Error::Poisoned));
+    assert!(is_unknown(engine.peek(&key("k")).err()));
+    assert!(is_unknown(engine.unfinished(&[]).err()));
+    let forget = Command::Forget { held: false };
+    assert!(is_unknown(commit(&engine, "k", forget.clone()).err()));
+    assert!(engine.peek(&key("other")).unwrap().is_none());
+    assert!(commit(&engine, "other", forget).is_ok());
+    drop(engine);
+
+    disk.clear();
+    let engine = open(&dyn_disk, &clock).unwrap();
+    assert_eq!(seen(&engine), (Some((Previous::None, 1)), 1));
+}
