@@ -4,6 +4,7 @@ pub mod exhaustive;
 pub mod faults;
 pub mod fills;
 pub mod flips;
+pub mod protocol;
 pub mod random;
 pub mod space;
 
