@@ -55,6 +55,8 @@ pub enum Fault {
     FenceNotCompared,
     /// A release makes an interrupted key look as if it never was.
     ReleaseHidesInterruption,
+    /// A release makes an interrupted key released, whatever its policy.
+    ReleaseFreesInterrupted,
 }
 
 /// A fault, the rule it breaks, and a space in which it does.
@@ -67,7 +69,7 @@ pub struct Finding {
 
 /// Every fault. Every rule is broken by one of them.
 #[rustfmt::skip]
-pub const FINDINGS: [Finding; 21] = [
+pub const FINDINGS: [Finding; 22] = [
     finding(Fault::AnswerBeforeSync, Rule::NothingLost, Takeover::Gone, Bounds::new(1, 0, 1, 0)),
     finding(Fault::ShowBeforeSync, Rule::SeenIsDurable, Takeover::Gone, Bounds::new(1, 0, 1, 0)),
     finding(Fault::FrozenDroppedBeforeCommit, Rule::DoneIsNotClaimed, Takeover::Gone, Bounds::new(2, 0, 0, 1)),
@@ -89,6 +91,7 @@ pub const FINDINGS: [Finding; 21] = [
     finding(Fault::BatchBlindToItself, Rule::OneLiveLease, Takeover::Gone, Bounds::new(2, 0, 0, 0)),
     finding(Fault::FenceNotCompared, Rule::StaleRefused, Takeover::Expired, Bounds::new(2, 1, 0, 0)),
     finding(Fault::ReleaseHidesInterruption, Rule::InterruptionShown, Takeover::Gone, Bounds::new(4, 0, 0, 0)),
+    finding(Fault::ReleaseFreesInterrupted, Rule::NeverMeansNever, Takeover::Never, Bounds::new(4, 0, 0, 0)),
 ];
 
 const fn finding(fault: Fault, rule: Rule, policy: Takeover, bounds: Bounds) -> Finding {

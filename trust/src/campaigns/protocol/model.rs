@@ -226,6 +226,7 @@ impl Model for Protocol {
             ReplaysExact,
             StaleRefused,
             InterruptionShown,
+            NeverMeansNever,
             SeenWasSo,
             TimeForward,
             AnswersFollow

@@ -139,11 +139,15 @@ pub fn decide(
         _ => call,
     };
     let mut decision = decide_well(entry, policy, holder, call, now, next_fence);
-    if fault == Some(Fault::ReleaseHidesInterruption)
-        && let (Call::Release(_), Some(Some(brief))) = (call, &mut decision.write)
-    {
-        brief.interrupted = None;
-        brief.stage = Stage::Released;
+    if let (Call::Release(_), Some(Some(brief))) = (call, &mut decision.write) {
+        match fault {
+            Some(Fault::ReleaseHidesInterruption) => {
+                brief.interrupted = None;
+                brief.stage = Stage::Released;
+            }
+            Some(Fault::ReleaseFreesInterrupted) => brief.stage = Stage::Released,
+            _ => {}
+        }
     }
     decision
 }

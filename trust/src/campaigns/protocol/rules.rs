@@ -16,6 +16,7 @@ pub enum Rule {
     NothingLost,
     StaleRefused,
     InterruptionShown,
+    NeverMeansNever,
     SeenIsDurable,
     SeenWasSo,
     LiveSeenLive,
@@ -25,7 +26,7 @@ pub enum Rule {
 
 impl Rule {
     #[cfg(test)]
-    pub const ALL: [Rule; 12] = [
+    pub const ALL: [Rule; 13] = [
         Rule::OneLiveLease,
         Rule::FencesRise,
         Rule::DoneIsNotClaimed,
@@ -33,6 +34,7 @@ impl Rule {
         Rule::NothingLost,
         Rule::StaleRefused,
         Rule::InterruptionShown,
+        Rule::NeverMeansNever,
         Rule::SeenIsDurable,
         Rule::SeenWasSo,
         Rule::LiveSeenLive,
@@ -49,6 +51,7 @@ impl Rule {
             Rule::NothingLost => "nothing acknowledged is lost over a crash",
             Rule::StaleRefused => "stale holders are refused",
             Rule::InterruptionShown => "an interruption is shown by every later lease",
+            Rule::NeverMeansNever => "under Never, what was cut short is only resolved",
             Rule::SeenIsDurable => "a reader never sees what is not durable",
             Rule::SeenWasSo => "a reader sees what was so while it read",
             Rule::LiveSeenLive => "a live holder is never seen as gone",
@@ -146,6 +149,9 @@ impl Case {
         let was_cut = self.before.interrupted || before.is_in_flight();
         if was_cut && given.previous(self.policy) != Previous::Interrupted {
             return Err(Rule::InterruptionShown);
+        }
+        if was_cut && self.policy == Takeover::Never && matches!(self.call, Call::Claim(_)) {
+            return Err(Rule::NeverMeansNever);
         }
         Ok(())
     }
