@@ -18,6 +18,7 @@
 //! The checker is stateright, depth first: of a state it keeps 64 bits. The model can fail: for
 //! every [`Fault`](fault::Fault) the campaign demands that a small space shows it.
 
+mod batch;
 mod bounds;
 mod fault;
 mod model;

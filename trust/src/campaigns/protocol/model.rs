@@ -2,11 +2,12 @@
 
 use stateright::{Model, Property};
 
+use super::batch::Batch;
 use super::bounds::{Bounds, Orders};
 use super::fault::Fault;
 use super::record::{Call, KEYS, Key, Lease};
 use super::rules::Rule;
-use super::state::{Batch, Cut, Setting, State};
+use super::state::{Cut, Setting, State};
 use super::store::Memory;
 
 /// Clients, the reader not among them.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use firstclaim::internals::record::{Holder, Takeover};
 use firstclaim::internals::transition::Reply;
 
+use super::batch::Batch;
 use super::fault::Fault;
 use super::record::{Call, Entry, KEYS, Key, Lease, decide};
 use super::rules::{Case, Rule, Truth, look_the_same};
@@ -39,18 +40,6 @@ pub struct State {
     pub crashes: u8,
     pub freezes: u8,
     pub broken: Option<Rule>,
-}
-
-/// Commands that go into one frame.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Batch {
-    /// The calls, and what each client holds once it is answered.
-    answers: Vec<(Call, Option<Lease>)>,
-    frame: Frames,
-    after: Truth,
-    pub synced: bool,
-    pub shown: bool,
-    pub answered: bool,
 }
 
 /// A reader that did not find its key in memory, on its way to the base.
@@ -399,24 +388,6 @@ impl State {
                     is_alive || !self.guard_is_out(Lease { key, fence })
                 })
         })
-    }
-}
-
-impl Batch {
-    /// Whether a client of the batch has the guard of a lease, or is going to.
-    fn knows(&self, lease: Lease) -> bool {
-        let mut given = self.answers.iter();
-        self.is_called_under(lease) || given.any(|(_, answer)| *answer == Some(lease))
-    }
-
-    fn is_called_under(&self, lease: Lease) -> bool {
-        let mut answers = self.answers.iter();
-        answers.any(|(call, _)| call.lease() == Some(lease))
-    }
-
-    fn highest_fence(&self) -> u8 {
-        let given = self.answers.iter().filter_map(|(_, answer)| *answer);
-        given.map(|lease| lease.fence).max().unwrap_or(0)
     }
 }
 
