@@ -5,6 +5,7 @@ pub mod faults;
 pub mod fills;
 pub mod flips;
 pub mod linear;
+pub mod protocol;
 pub mod random;
 pub mod rates;
 pub mod space;

@@ -13,7 +13,7 @@ use campaigns::{Effort, Report};
 type Campaign = (&'static str, fn(Effort) -> Report, u64);
 
 /// Every campaign with its number of cases in CI.
-const CAMPAIGNS: [Campaign; 7] = [
+const CAMPAIGNS: [Campaign; 9] = [
     ("exhaustive", campaigns::exhaustive::run, 1),
     ("random", campaigns::random::run, 250_000),
     ("faults", campaigns::faults::run, 1),
@@ -22,38 +22,72 @@ const CAMPAIGNS: [Campaign; 7] = [
     ("rates", campaigns::rates::run, 2_000),
     ("fills", campaigns::fills::run, 1),
     ("linear", campaigns::linear::run, 4_000),
+    ("protocol", campaigns::protocol::run, 1),
 ];
 
-fn main() -> ExitCode {
-    let mut names = Vec::new();
-    let (mut seed, mut cases, mut long, mut first_only) = (1, None, false, false);
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        if arg == campaigns::rates::CHILD {
-            return campaigns::rates::run_as_child(args);
+/// What was asked for.
+#[derive(Default)]
+struct Wish {
+    /// None for all.
+    names: Vec<String>,
+    seed: Option<u64>,
+    cases: Option<u64>,
+    long: bool,
+    first_only: bool,
+}
+
+impl Wish {
+    fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut wish = Wish::default();
+        while let Some(arg) = args.next() {
+            let mut number = || {
+                let number = args.next().and_then(|n| n.parse().ok());
+                number.ok_or_else(|| format!("{arg} needs a number"))
+            };
+            match arg.as_str() {
+                "--seed" => wish.seed = Some(number()?),
+                "--cases" => wish.cases = Some(number()?),
+                "--long" => wish.long = true,
+                "--first-only" => wish.first_only = true,
+                name if CAMPAIGNS.iter().any(|(known, ..)| *known == name) => {
+                    wish.names.push(arg);
+                }
+                _ => return Err(format!("no campaign or option is called {arg}")),
+            }
         }
-        let mut number = || args.next().and_then(|n| n.parse::<u64>().ok());
-        match arg.as_str() {
-            "--seed" => seed = number().unwrap_or(seed),
-            "--cases" => cases = number(),
-            "--long" => long = true,
-            "--first-only" => first_only = true,
-            name => names.push(name.to_owned()),
-        }
+        Ok(wish)
     }
+}
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1).peekable();
+    if args.next_if_eq(campaigns::rates::CHILD).is_some() {
+        return campaigns::rates::run_as_child(args);
+    }
+    let wish = match Wish::parse(args) {
+        Ok(wish) => wish,
+        Err(problem) => {
+            let names = CAMPAIGNS.map(|(name, ..)| name).join(" ");
+            eprintln!("trust: {problem}");
+            eprintln!("campaigns: {names}");
+            eprintln!("options: --seed N, --cases N, --long, --first-only");
+            return ExitCode::from(2);
+        }
+    };
+    let seed = wish.seed.unwrap_or(1);
     // What is contained on purpose need not be shown.
     if std::env::var_os("TRUST_PANICS").is_none() {
         std::panic::set_hook(Box::new(|_| {}));
     }
     let mut all_clean = true;
     for (name, run, usual) in CAMPAIGNS {
-        if !names.is_empty() && !names.iter().any(|n| n == name) {
+        if !wish.names.is_empty() && !wish.names.iter().any(|n| n == name) {
             continue;
         }
         let effort = Effort {
             seed,
-            cases: cases.unwrap_or(usual * if long { 10 } else { 1 }),
-            first_only,
+            cases: wish.cases.unwrap_or(usual * if wish.long { 10 } else { 1 }),
+            first_only: wish.first_only,
         };
         let begin = Instant::now();
         let report = run(effort);
