@@ -116,7 +116,7 @@ impl Handle {
         let _open = self.enter()?;
         let deadline = Deadline::after(self.options.queue_wait);
         let request = Request { key, command };
-        self.queue.call(&self.engine, request, deadline)
+        self.queue.call(&*self.engine, request, deadline)
     }
 
     /// Claims a key: without the queue if the answer needs no write.
