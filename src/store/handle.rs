@@ -164,6 +164,9 @@ impl Handle {
         self.engine.stop();
         let mut closed = self.closed.write();
         if *closed {
+            // Who closed it, or dropped the last lease, may have met this call's hold on `closed`.
+            drop(closed);
+            self.note_lease_dropped();
             return Ok(());
         }
         *closed = true;
