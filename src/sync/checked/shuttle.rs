@@ -38,9 +38,9 @@ pub(super) fn ends_by_itself(wait: Duration) -> bool {
 
 /// Others run, for as long as the scheduler likes, and `wait` is over.
 pub(super) fn let_time_pass(wait: Duration) {
-    let end = Instant::now().0 + wait;
+    let wait_us = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
+    let end_us = TIME_US.load(Ordering::SeqCst).saturating_add(wait_us);
     thread::yield_now();
-    let end_us = u64::try_from(end.as_micros()).unwrap_or(u64::MAX);
     TIME_US.fetch_max(end_us, Ordering::SeqCst);
 }
 
