@@ -6,6 +6,7 @@
 
 /// A mistake that somebody could make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(firstclaim_shuttle, allow(dead_code))] // then the base is a stand-in
 pub(crate) enum Bug {
     AnswerBeforeSync,
     NoSyncAtRotation,
@@ -31,6 +32,8 @@ pub(crate) enum Bug {
     ReleaseHidesInterruption,
     BatchIgnoresEarlierCommands,
     FailedCompleteForgotten,
+    HandOverUnnoticed,
+    WithdrawalIgnored,
 }
 
 /// Whether this run has that bug.

@@ -4,6 +4,9 @@
 //! meanwhile the next batch gathers. A caller that finds nobody leading and nothing waiting leads
 //! by itself, which saves it two thread switches; what gathered meanwhile goes to the thread.
 
+#[cfg(firstclaim_loom)]
+pub mod handoff;
+
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,10 +19,34 @@ use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, ThreadBuilder};
 use crate::time::Deadline;
 use crate::transition::{Command, Reply};
 
+/// What the queue commits to: the engine, or a stand-in under a model checker.
+pub(crate) trait Commit {
+    /// See [`Engine::has_room`].
+    fn has_room(&self) -> bool;
+    /// See [`Engine::make_room`].
+    fn make_room(&self);
+    /// See [`Engine::commit`].
+    fn commit(&self, requests: &[Request]) -> Vec<Result<Answer>>;
+}
+
+impl Commit for Engine {
+    fn has_room(&self) -> bool {
+        self.has_room()
+    }
+
+    fn make_room(&self) {
+        self.make_room();
+    }
+
+    fn commit(&self, requests: &[Request]) -> Vec<Result<Answer>> {
+        self.commit(requests)
+    }
+}
+
 /// Starts the thread that commits what waits in `queue`, until the queue is closed and empty.
 pub(crate) fn start(engine: Arc<Engine>, queue: Arc<Queue>) -> Result<JoinHandle<()>> {
     let thread = ThreadBuilder::new().name("firstclaim-commit".to_owned());
-    Ok(thread.spawn(move || queue.run(&engine))?)
+    Ok(thread.spawn(move || queue.run(&*engine))?)
 }
 
 /// What a command counts against the limit on bytes, besides its own.
@@ -97,7 +124,7 @@ impl Queue {
     /// `Indeterminate` if its commit had begun; `Closed`.
     pub(crate) fn call(
         &self,
-        engine: &Engine,
+        engine: &impl Commit,
         request: Request,
         deadline: Deadline,
     ) -> Result<Answer> {
@@ -135,7 +162,7 @@ impl Queue {
 
     /// The committer thread: leads whenever something waits and nobody else does, until the queue
     /// is closed and empty.
-    fn run(&self, engine: &Engine) {
+    fn run(&self, engine: &impl Commit) {
         loop {
             {
                 let mut state = self.state.lock();
@@ -153,7 +180,12 @@ impl Queue {
 
     /// Puts a command into the queue, waiting for room. True if the caller is to lead: it was
     /// alone, and the commit need not wait for a checkpoint first.
-    fn enqueue(&self, engine: &Engine, pending: &Arc<Pending>, deadline: Deadline) -> Result<bool> {
+    fn enqueue(
+        &self,
+        engine: &impl Commit,
+        pending: &Arc<Pending>,
+        deadline: Deadline,
+    ) -> Result<bool> {
         let mut state = self.state.lock();
         while !state.closing && !self.has_room(&state, pending.bytes) {
             if deadline.has_passed() {
@@ -179,7 +211,7 @@ impl Queue {
     }
 
     /// Commits what waits; the caller has set `leading`.
-    fn lead(&self, engine: &Engine) {
+    fn lead(&self, engine: &impl Commit) {
         // While this waits for a checkpoint, commands can still be withdrawn.
         let _ = catch_unwind(AssertUnwindSafe(|| engine.make_room()));
         let (batch, undelivered) = self.state.lock().take();
@@ -210,7 +242,8 @@ impl Queue {
     }
 
     fn hand_over(&self, state: &MutexGuard<'_, State>) {
-        if !state.is_empty() || state.closing {
+        let waits = !state.is_empty() && !bugs::is(Bug::HandOverUnnoticed);
+        if waits || state.closing {
             self.work.notify_one();
         }
     }
@@ -259,6 +292,7 @@ impl Pending {
                 true
             }
             Slot::Sent => true,
+            Slot::Left if bugs::is(Bug::WithdrawalIgnored) => true,
             Slot::Left | Slot::Taken | Slot::Answered(_) => false,
         }
     }

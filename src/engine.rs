@@ -2,6 +2,10 @@
 //! thread, so that tests can drive it step by step under a clock they hold.
 
 mod append;
+#[cfg(not(firstclaim_shuttle))]
+pub(crate) mod base;
+#[cfg(firstclaim_shuttle)]
+#[path = "engine/base/stub.rs"]
 pub(crate) mod base;
 pub(crate) mod catalog;
 mod commit;

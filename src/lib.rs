@@ -59,6 +59,8 @@ pub use crate::time::{Clock, ManualClock, SystemClock};
 #[doc(hidden)]
 pub mod internals {
     pub use crate::codec::{Damage, decode_record, encode_record};
+    #[cfg(firstclaim_loom)]
+    pub use crate::committer::handoff;
     pub use crate::engine::disk::directory::Directory;
     pub use crate::engine::disk::memory::MemoryDisk;
     pub use crate::engine::disk::{DirectoryLock, Disk, DiskFile};

@@ -4,14 +4,14 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::committer::Queue;
 use crate::engine::{Engine, Request};
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
 use crate::record::Fence;
-use crate::sync::{AtomicBool, Bell, JoinHandle, Mutex, Ordering, ThreadBuilder};
+use crate::sync::{AtomicBool, Bell, Instant, JoinHandle, Mutex, Ordering, ThreadBuilder};
 use crate::transition::Command;
 
 /// After a failure, upkeep is tried again after this long,

@@ -1,9 +1,22 @@
 //! The synchronisation types the store is built on, in one place, so that a model checker's own
 //! can stand in for them.
 
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-pub(crate) use std::thread::{Builder as ThreadBuilder, JoinHandle};
+#[cfg(any(firstclaim_shuttle, firstclaim_loom))]
+pub(crate) mod checked;
+
+#[cfg(any(firstclaim_shuttle, firstclaim_loom))]
+pub(crate) use self::checked::*;
+
+#[cfg(not(any(firstclaim_shuttle, firstclaim_loom)))]
+mod real {
+    pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    pub(crate) use std::thread::{Builder as ThreadBuilder, JoinHandle};
+    pub(crate) use std::time::Instant;
+}
+
+#[cfg(not(any(firstclaim_shuttle, firstclaim_loom)))]
+pub(crate) use self::real::*;
 
 /// A bell that one thread waits for: ringing it while nobody waits is not lost.
 #[derive(Debug, Default)]

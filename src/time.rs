@@ -3,9 +3,10 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
+use crate::sync::Instant;
 
 /// The shortest duration an option or a call takes.
 pub(crate) const MIN_DURATION: Duration = Duration::from_millis(1);

@@ -131,6 +131,26 @@ fn a_panic_in_a_commit_answers_everybody_and_guesses_nothing() {
 }
 
 #[test]
+fn a_lease_released_while_its_thread_panics_poisons_nothing() {
+    /// What an operation that is cut short may have to clean up.
+    struct ReleaseOnDrop(Lease);
+    impl Drop for ReleaseOnDrop {
+        fn drop(&mut self) {
+            self.0.release().unwrap();
+        }
+    }
+    let store = options(&FaultDisk::new()).open().unwrap();
+    let lease = claimed(&store, "k");
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _releases = ReleaseOnDrop(lease);
+        panic!("the test's panic");
+    }));
+    assert!(panicked.is_err());
+    assert!(!store.stats().poisoned);
+    assert_eq!(claimed(&store, "k").attempt(), 2);
+}
+
+#[test]
 fn a_full_disk_is_no_space_replays_go_on_and_writes_resume() {
     let disk = FaultDisk::new();
     let store = options(&disk).open().unwrap();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Engine;
+use super::commit::PoisonOnPanic;
 use super::journal::frame::FrameBuilder;
 use super::journal::{Journal, RotateError, longest_frame};
 use crate::error::{Error, Result};
@@ -76,7 +77,10 @@ impl Engine {
     pub(super) fn rotate(&self, writer: &mut Writer) -> Result<()> {
         self.write_frozen_unless_failing()?;
         let fence = Fence::from_u64(self.fence.load(Ordering::SeqCst));
-        let old = match writer.journal.rotate(self.time.now(), fence) {
+        let guard = PoisonOnPanic::over(self);
+        let rotated = writer.journal.rotate(self.time.now(), fence);
+        guard.disarm();
+        let old = match rotated {
             Ok(old) => old,
             Err(RotateError::Prepare(error)) => return Err(error.into()),
             Err(RotateError::Seal(error)) => {

@@ -72,7 +72,7 @@ impl Engine {
     pub fn commit(&self, requests: &[Request]) -> Vec<Result<Answer>> {
         let mut writer = self.writer.lock();
         // Dropped before the commit right is given back.
-        let _guard = PoisonOnPanic(self);
+        let guard = PoisonOnPanic::over(self);
         writer.frame.clear();
         let mut batch = Batch::default();
         batch.answers.resize_with(requests.len(), || None);
@@ -84,6 +84,7 @@ impl Engine {
             }
         }
         self.flush(&mut writer, &mut batch);
+        guard.disarm();
         let answers = batch.answers.into_iter();
         answers
             .map(|answer| answer.unwrap_or(Err(Error::Indeterminate)))
@@ -300,13 +301,24 @@ impl Batch {
     }
 }
 
-/// Poisons the engine if a commit panics: what it wrote is not known, and nobody may go on from it.
-struct PoisonOnPanic<'e>(&'e Engine);
+/// Poisons the engine if writing panics before this is disarmed: what was written is not known, and
+/// nobody may go on from it. A panic that the caller brought along is none of ours.
+pub(super) struct PoisonOnPanic<'e>(Option<&'e Engine>);
+
+impl<'e> PoisonOnPanic<'e> {
+    pub(super) fn over(engine: &'e Engine) -> Self {
+        PoisonOnPanic(Some(engine))
+    }
+
+    pub(super) fn disarm(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for PoisonOnPanic<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.poison("a commit stopped with a panic");
+        if let Some(engine) = self.0 {
+            engine.poison("writing stopped with a panic");
         }
     }
 }

@@ -116,7 +116,7 @@ impl Handle {
         let _open = self.enter()?;
         let deadline = Deadline::after(self.options.queue_wait);
         let request = Request { key, command };
-        self.queue.call(&self.engine, request, deadline)
+        self.queue.call(&*self.engine, request, deadline)
     }
 
     /// Claims a key: without the queue if the answer needs no write.
@@ -164,6 +164,9 @@ impl Handle {
         self.engine.stop();
         let mut closed = self.closed.write();
         if *closed {
+            // Who closed it, or dropped the last lease, may have met this call's hold on `closed`.
+            drop(closed);
+            self.note_lease_dropped();
             return Ok(());
         }
         *closed = true;

@@ -1,0 +1,29 @@
+//! The programs: two to four threads each, beside the store's own.
+
+mod claims;
+mod closing;
+mod crowd;
+mod durability;
+mod reading;
+mod takeover;
+mod trouble;
+
+/// A program; it panics where a promise does not hold.
+pub type Program = fn();
+
+pub const PROGRAMS: [(&str, Program); 14] = [
+    ("claims", claims::racing_claims),
+    ("completion", claims::completion_beside_readers),
+    ("run", claims::operations_run_once),
+    ("drop", takeover::drop_against_takeover),
+    ("late-drop", takeover::late_drop_beside_a_successor),
+    ("sweep", takeover::sweep_beside_claims),
+    ("freeze", reading::acknowledged_across_checkpoints),
+    ("stale-miss", reading::a_miss_across_a_freeze),
+    ("overload", crowd::deadlines),
+    ("room", crowd::a_full_queue),
+    ("close", closing::close_beside_calls),
+    ("close-lease", closing::close_beside_lease_drops),
+    ("poison", trouble::a_failed_sync_beside_calls),
+    ("durable", durability::shown_is_durable),
+];
