@@ -15,9 +15,9 @@ pub mod faults;
 pub mod steps;
 
 // The simulated disk and the oracle of the trust suite; they name each other from the root.
-#[path = "../../trust/src/disk.rs"]
+#[path = "../../trust/src/disk/mod.rs"]
 pub mod disk;
 #[path = "../../trust/src/random.rs"]
 pub mod random;
-#[path = "../../trust/src/world.rs"]
+#[path = "../../trust/src/world/mod.rs"]
 pub mod world;

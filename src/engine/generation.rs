@@ -262,4 +262,35 @@ mod tests {
         row.tally.remove(4);
         assert_eq!(row.tally, Tally::default());
     }
+
+    #[test]
+    fn a_bucket_is_a_minute_wide_up_to_24_minutes_and_two_beyond() {
+        let width = |secs| bucket(NOW.after(Duration::from_secs(secs)), NOW).1;
+        assert_eq!(width(24 * 60), MIN_WIDTH);
+        assert_eq!(width(24 * 60 + 24), 2 * MIN_WIDTH);
+    }
+
+    #[test]
+    fn a_filter_says_no_only_once_it_is_ready_and_findings_outlive_it() {
+        let id = GenerationId {
+            end_us: 0,
+            number: 1,
+        };
+        let mut row = GenerationRow::new(id, Duration::from_secs(60), 100, NOW);
+        row.tally.add(3);
+        let loaded = Generation::loaded(&row, None);
+        assert!(!loaded.filter_is_ready() && loaded.may_contain(9));
+        assert!(!loaded.is_verified());
+        loaded.set_filter_ready();
+        assert!(loaded.filter_is_ready() && !loaded.may_contain(9));
+        assert_eq!(loaded.rows(), 1);
+
+        let again = loaded.with_filter(Filter::for_keys(100));
+        again.set_rows(7);
+        again.set_verified(true);
+        again.set_damaged(true);
+        assert_eq!(loaded.rows(), 7);
+        assert!(loaded.is_verified() && loaded.is_damaged());
+        assert!(Generation::new(&row).is_verified());
+    }
 }

@@ -253,3 +253,51 @@ impl Spares {
         recycled.map(Some)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::disk::memory::MemoryDisk;
+
+    fn journal(disk: &Arc<MemoryDisk>, segment_bytes: u64) -> Journal {
+        let terms = JournalTerms {
+            store: [7; 16],
+            run: 1,
+            segment_bytes,
+            durability: Durability::PowerLoss,
+        };
+        Journal::begin(disk.clone(), terms, Arc::default(), 1, 0).unwrap()
+    }
+
+    #[test]
+    fn the_longest_body_fits_the_shortest_segment() {
+        for body in [0, 1, 511, 64 * 1024, 1 << 20] {
+            assert!(longest_frame(body) >= body as u64 + FRAME_HEADER_BYTES as u64 + 512);
+            let disk = Arc::new(MemoryDisk::new());
+            let journal = journal(&disk, shortest_segment(body));
+            assert!(journal.room() >= longest_frame(body));
+            assert!(journal.frame_limit(longest_frame(body)) >= longest_frame(body));
+        }
+    }
+
+    #[test]
+    fn a_frame_is_a_megabyte_at_most_unless_one_record_is_longer() {
+        let disk = Arc::new(MemoryDisk::new());
+        let journal = journal(&disk, 16 << 20);
+        assert_eq!(journal.frame_limit(512), 1 << 20);
+        assert_eq!(journal.frame_limit(3 << 20), 3 << 20);
+        assert_eq!(journal.frame_limit(1 << 40), journal.room());
+    }
+
+    #[test]
+    fn one_spare_is_kept_and_others_are_removed() {
+        let disk = MemoryDisk::new();
+        let spares = Spares::default();
+        for name in ["one", "two"] {
+            disk.create(name).unwrap();
+            spares.keep(&disk, name.to_owned()).unwrap();
+        }
+        assert!(spares.has("one") && !spares.has("two"));
+        assert_eq!(disk.list().unwrap(), ["one"]);
+    }
+}

@@ -209,3 +209,32 @@ fn slot_bytes(key: &RecordKey, slot: &Slot) -> usize {
         Slot::Damaged => key.as_bytes().len(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> RecordKey {
+        RecordKey::new(b"t", name.as_bytes(), 255).unwrap()
+    }
+
+    #[test]
+    fn what_is_frozen_stays_to_be_found_until_it_is_dropped() {
+        let overlay = Overlay::default();
+        assert!(overlay.active_is_empty());
+        overlay.publish([(key("a"), None), (key("b"), None), (key("c"), None)]);
+        assert!(!overlay.active_is_empty());
+        overlay.freeze(3, 2, None);
+        assert!(overlay.active_is_empty());
+        assert_eq!(overlay.freezes(), 1);
+        overlay.publish([(key("d"), None)]);
+        assert_eq!(overlay.entries(), 4);
+        assert!(matches!(overlay.find(&key("a")), Found::Entry(None)));
+        overlay.drop_frozen();
+        assert_eq!(overlay.entries(), 1);
+        let found = overlay.find(&key("a"));
+        assert!(matches!(found, Found::AskBase { freezes: 1 }));
+        overlay.freeze(4, 3, None);
+        assert_eq!(overlay.freezes(), 2);
+    }
+}

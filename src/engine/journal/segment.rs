@@ -289,4 +289,16 @@ mod tests {
             assert_eq!(number_of(other), None);
         }
     }
+
+    #[test]
+    fn only_a_whole_file_of_the_right_length_is_recycled() {
+        let disk = MemoryDisk::new();
+        let segment = begun(&disk);
+        let name = name_of(3);
+        assert!(can_be_recycled(&disk, &name, MIN_SEGMENT_BYTES).unwrap());
+        assert!(!can_be_recycled(&disk, &name, MIN_SEGMENT_BYTES + 512).unwrap());
+        segment.file.set_len(MIN_SEGMENT_BYTES + 512).unwrap();
+        assert!(!can_be_recycled(&disk, &name, MIN_SEGMENT_BYTES).unwrap());
+        assert!(!can_be_recycled(&disk, &name, MIN_SEGMENT_BYTES + 512).unwrap());
+    }
 }
