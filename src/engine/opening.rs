@@ -60,11 +60,8 @@ impl Engine {
         }
         let seal = seal::check(&*disk)?;
         if seal == Seal::Broken {
-            match rebuild(&disk, options.base_cache_bytes) {
-                // Then as much is known as without a seal.
-                Err(Error::Corrupt { .. }) => {}
-                rebuilt => rebuilt?,
-            }
+            // If it was not, as much is known as without a seal.
+            let _rebuilt = rebuild(&disk, options.base_cache_bytes)?;
         }
         seal::remove(&*disk)?;
         let catalog = Catalog::open(&disk, &options)?;

@@ -11,12 +11,16 @@ use crate::engine::base::{Base, ReadOnlyBase, Transaction};
 use crate::engine::disk::Disk;
 use crate::error::{Error, Result};
 
-/// Replaces the base by a copy of what can be read of it.
+/// Replaces the base by a copy of what can be read of it. False if it cannot be opened for reading
+/// alone: redb may have it repaired first.
 ///
 /// # Errors
 /// `Corrupt` if its account of itself cannot be read; an I/O error. The base is as it was then.
-pub(crate) fn rebuild(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<()> {
-    let old = ReadOnlyBase::open(disk, cache_bytes)?;
+pub(crate) fn rebuild(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<bool> {
+    let old = match ReadOnlyBase::open(disk, cache_bytes) {
+        Err(Error::Corrupt { .. }) => return Ok(false),
+        opened => opened?,
+    };
     let ledger = old.read(Ledger::read)?;
     Base::create(disk.clone(), cache_bytes, |transaction| {
         ledger.write_all(transaction)?;
@@ -26,7 +30,8 @@ pub(crate) fn rebuild(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<()> {
         }
         copy_table(&old, transaction, FILTERS)?;
         copy_table(&old, transaction, UNFINISHED)
-    })
+    })?;
+    Ok(true)
 }
 
 /// Copies the rows of a table up to the first that cannot be read.
