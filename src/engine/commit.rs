@@ -230,23 +230,27 @@ impl Engine {
 
     /// Makes the frame durable, shows its changes, and settles the answers that wait for it.
     fn flush(&self, writer: &mut Writer, batch: &mut Batch) {
-        let written = if batch.changes.is_empty() {
-            Ok(())
-        } else {
-            self.write_frame(writer)
+        let changes = Unsettled {
+            engine: self,
+            changes: std::mem::take(&mut batch.changes),
         };
-        let changes = std::mem::take(&mut batch.changes);
         let ended = std::mem::take(&mut batch.ended);
+        let written = match changes.changes.is_empty() {
+            true => Ok(()),
+            false => self.write_frame(writer),
+        };
         match &written {
             Ok(()) => {
+                let changes = changes.settled();
                 let count = changes.len() as u64;
                 self.counters.changes.fetch_add(count, Ordering::Relaxed);
                 self.overlay.publish(changes);
                 batch.register_late(&self.holders);
                 ended.into_iter().for_each(|fence| self.holders.end(fence));
             }
-            Err(Error::Indeterminate) => self.unsettled.lock().extend(changes.into_keys()),
-            Err(_) => {}
+            Err(Error::Indeterminate) => drop(changes),
+            // Nothing was written.
+            Err(_) => drop(changes.settled()),
         }
         for (index, answer) in batch.waiting.drain(..) {
             let settled = written.clone().and(answer);
@@ -254,6 +258,28 @@ impl Engine {
         }
         batch.growth = Growth::default();
         writer.frame.clear();
+    }
+}
+
+/// The changes of a frame on its way to the disk. Dropped before they are settled, by an error or a
+/// panic, they leave their keys noted: what is shown of those may not be what the next opening finds.
+struct Unsettled<'e> {
+    engine: &'e Engine,
+    changes: HashMap<RecordKey, Entry>,
+}
+
+impl Unsettled<'_> {
+    fn settled(mut self) -> HashMap<RecordKey, Entry> {
+        std::mem::take(&mut self.changes)
+    }
+}
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        if !self.changes.is_empty() {
+            let keys = std::mem::take(&mut self.changes).into_keys();
+            self.engine.unsettled.lock().extend(keys);
+        }
     }
 }
 
