@@ -1,5 +1,5 @@
-//! When an expired key may be called vacant: not while a commit under way may still go on from its
-//! record.
+//! When a key may be called vacant: not while a commit under way may still go on from its expired
+//! record, and not after a verification that met damage.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::disallowed_methods)] // a test starts threads
@@ -11,16 +11,17 @@ mod steps;
 
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use faults::{Event, Fate, FaultDisk, Op};
 use firstclaim::internals::record::{Previous, Takeover};
-use firstclaim::internals::transition::{Command, Terms};
-use firstclaim::internals::{Disk, Engine};
+use firstclaim::internals::transition::{Command, Reply, Terms};
+use firstclaim::internals::{Disk, Engine, EngineOptions};
 use firstclaim::{Error, ManualClock};
-use steps::{claim, commit, key, open, terms};
+use steps::{claim, commit, key, open, options, run, terms};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// What a reader who does not wait would need at most; only a mistake is caught by it.
@@ -121,4 +122,58 @@ fn check_unknown(go_wrong: impl FnOnce(&FaultDisk)) {
     disk.clear();
     let engine = open(&dyn_disk, &clock).unwrap();
     assert_eq!(seen(&engine), (Some((Previous::None, 1)), 1));
+}
+
+#[test]
+fn a_verification_that_meets_a_page_beyond_the_file_goes_on_to_the_other_tables() {
+    let (disk, clock) = (FaultDisk::new(), ManualClock::new());
+    let dyn_disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let engine = open(&dyn_disk, &clock).unwrap();
+    let names: Vec<String> = (0..90).map(|n| format!("k{n}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        // Three generations of several pages.
+        let retain_for = [60, 48 * 60, 240 * 60][n % 3] * MINUTE;
+        run(&engine, name, retain_for, &[7; 600]);
+    }
+    engine.checkpoint().unwrap();
+    drop(engine);
+
+    // Too few to keep what the opening has read.
+    let base_cache_bytes = 4096;
+    for nth in 0.. {
+        assert!(nth < 1000, "there is no end of reads");
+        let options = EngineOptions {
+            base_cache_bytes,
+            ..options(&clock)
+        };
+        let engine = Engine::open(dyn_disk.clone(), options).unwrap();
+        let reads = Arc::new(AtomicUsize::new(0));
+        let counted = reads.clone();
+        disk.set(move |event, _| {
+            let is_read = event.op == Op::Read && event.file == "base.redb";
+            match is_read && counted.fetch_add(1, Ordering::SeqCst) == nth {
+                true => Fate::Fails(ErrorKind::UnexpectedEof),
+                false => Fate::Happens,
+            }
+        });
+        let verified = engine.verify();
+        disk.clear();
+        let was_short = reads.load(Ordering::SeqCst) > nth;
+        match &verified {
+            Ok(_) => assert!(!was_short, "read {nth}"),
+            Err(Error::Corrupt { .. }) => assert!(was_short),
+            Err(other) => panic!("read {nth}: {other}"),
+        }
+        for name in &names {
+            match claim(&engine, name, MINUTE) {
+                Ok(answer) => assert_eq!(answer.reply, Reply::Done, "{name}, read {nth}"),
+                Err(Error::Corrupt { .. }) => assert!(was_short),
+                Err(other) => panic!("{name}, read {nth}: {other}"),
+            }
+        }
+        if !was_short {
+            assert!(nth > 10, "too few reads to mean much: {nth}");
+            break;
+        }
+    }
 }

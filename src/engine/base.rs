@@ -5,6 +5,8 @@
 //! commit may have happened; after any I/O error the file must be reopened ([`Base::reopen`]).
 //! Damaged pages can make redb panic; no panic leaves this file.
 
+mod backend;
+
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -16,6 +18,7 @@ use redb::{
     StorageBackend, Table, TableDefinition, TableError, TableHandle, WriteTransaction,
 };
 
+use self::backend::FileBackend;
 use super::disk::{Disk, DiskFile};
 use crate::bugs::{self, Bug};
 use crate::error::{Error, Result};
@@ -39,7 +42,7 @@ pub(crate) struct Base {
     cache_bytes: usize,
     database: RwLock<Option<Database>>,
     /// An I/O error happened: nothing more will succeed until the file is reopened.
-    broken: AtomicBool,
+    broken: Arc<AtomicBool>,
 }
 
 impl Base {
@@ -54,12 +57,13 @@ impl Base {
             disk.remove(UNFINISHED_BASE_FILE)?;
         }
         let file = disk.create(UNFINISHED_BASE_FILE)?;
-        let database = open_database(file.clone(), cache_bytes)?;
+        let broken = Arc::default();
+        let database = open_database(file.clone(), cache_bytes, &broken)?;
         let base = Base {
             disk: disk.clone(),
             cache_bytes,
             database: RwLock::new(Some(database)),
-            broken: AtomicBool::new(false),
+            broken,
         };
         base.write(fill)?;
         base.close();
@@ -75,7 +79,7 @@ impl Base {
             disk,
             cache_bytes,
             database: RwLock::new(None),
-            broken: AtomicBool::new(true),
+            broken: Arc::new(AtomicBool::new(true)),
         };
         base.reopen()?;
         Ok(base)
@@ -95,8 +99,9 @@ impl Base {
         if file.len()? == 0 {
             return Err(Error::corrupt(BASE_FILE, "the file is empty"));
         }
-        *database = Some(open_database(file, self.cache_bytes)?);
         self.broken.store(false, Ordering::SeqCst);
+        let opened = open_database(file, self.cache_bytes, &self.broken);
+        *database = Some(opened.inspect_err(|_| self.broken.store(true, Ordering::SeqCst))?);
         Ok(())
     }
 
@@ -116,14 +121,10 @@ impl Base {
         let Some(database) = database.as_ref() else {
             return Err(io::Error::other("the base is not open").into());
         };
-        let result = contained(|| {
+        contained(|| {
             let transaction = database.begin_read().map_err(|e| failed(e.into()))?;
             read(&Snapshot(transaction))
-        });
-        if matches!(result, Err(Error::Io(_) | Error::NoSpace)) {
-            self.broken.store(true, Ordering::SeqCst);
-        }
-        result
+        })
     }
 
     /// Runs `write` in one transaction and commits it durably. After an error the transaction may
@@ -189,25 +190,40 @@ fn contained<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 /// A base that is only read, to save what can be saved of it.
-pub(crate) struct ReadOnlyBase(ReadOnlyDatabase);
+pub(crate) struct ReadOnlyBase {
+    disk: Arc<dyn Disk>,
+    cache_bytes: usize,
+    database: ReadOnlyDatabase,
+    broken: Arc<AtomicBool>,
+}
 
 impl ReadOnlyBase {
     /// Opens the base that is there; it must have been closed in order.
     pub(crate) fn open(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<Self> {
         let file = disk.open(BASE_FILE)?;
-        contained(|| {
-            Database::builder()
-                .set_cache_size(cache_bytes)
-                .open_read_only_with_backend(FileBackend(file))
-                .map(ReadOnlyBase)
-                .map_err(|e| failed(e.into()))
+        let broken = Arc::default();
+        let backend = FileBackend::over(file, &broken);
+        let database = contained(|| {
+            let builder = &mut Database::builder();
+            let opened = builder.set_cache_size(cache_bytes);
+            let opened = opened.open_read_only_with_backend(backend);
+            opened.map_err(|e| failed(e.into()))
+        })?;
+        Ok(ReadOnlyBase {
+            disk: disk.clone(),
+            cache_bytes,
+            database,
+            broken,
         })
     }
 
-    /// Runs `read` on one snapshot.
-    pub(crate) fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T>) -> Result<T> {
+    /// Runs `read` on one snapshot, after an earlier error on a file opened anew.
+    pub(crate) fn read<T>(&mut self, read: impl FnOnce(&Snapshot) -> Result<T>) -> Result<T> {
+        if self.broken.load(Ordering::SeqCst) {
+            *self = Self::open(&self.disk, self.cache_bytes)?;
+        }
         contained(|| {
-            let transaction = self.0.begin_read().map_err(|e| failed(e.into()))?;
+            let transaction = self.database.begin_read().map_err(|e| failed(e.into()))?;
             read(&Snapshot(transaction))
         })
     }
@@ -323,11 +339,16 @@ impl<'t> Transaction<'t> {
     }
 }
 
-fn open_database(file: Arc<dyn DiskFile>, cache_bytes: usize) -> Result<Database> {
+fn open_database(
+    file: Arc<dyn DiskFile>,
+    cache_bytes: usize,
+    broken: &Arc<AtomicBool>,
+) -> Result<Database> {
+    let backend = FileBackend::over(file, broken);
     contained(|| {
         Database::builder()
             .set_cache_size(cache_bytes)
-            .create_with_backend(FileBackend(file))
+            .create_with_backend(backend)
             .map_err(|e| failed(e.into()))
     })
 }
@@ -351,32 +372,6 @@ fn failed(error: redb::Error) -> Error {
         | redb::Error::UpgradeRequired(_)
         | redb::Error::RepairAborted => Error::corrupt(BASE_FILE, error.to_string()),
         other => io::Error::other(other).into(),
-    }
-}
-
-/// A file of the disk as redb wants it.
-#[derive(Debug)]
-struct FileBackend(Arc<dyn DiskFile>);
-
-impl StorageBackend for FileBackend {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_at(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_at(offset, data)
     }
 }
 

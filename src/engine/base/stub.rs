@@ -106,7 +106,7 @@ impl ReadOnlyBase {
         Ok(ReadOnlyBase(Snapshot(Arc::new(load(&**disk)?))))
     }
 
-    pub(crate) fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T>) -> Result<T> {
+    pub(crate) fn read<T>(&mut self, read: impl FnOnce(&Snapshot) -> Result<T>) -> Result<T> {
         read(&self.0)
     }
 }

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// `Corrupt` if its account of itself cannot be read; an I/O error. The base is as it was then.
 pub(crate) fn rebuild(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<bool> {
-    let old = match ReadOnlyBase::open(disk, cache_bytes) {
+    let mut old = match ReadOnlyBase::open(disk, cache_bytes) {
         Err(Error::Corrupt { .. }) => return Ok(false),
         opened => opened?,
     };
@@ -26,16 +26,16 @@ pub(crate) fn rebuild(disk: &Arc<dyn Disk>, cache_bytes: usize) -> Result<bool> 
         ledger.write_all(transaction)?;
         for row in ledger.generations.values() {
             ledger.write_generation(transaction, row.id)?;
-            copy_table(&old, transaction, &row.id.table())?;
+            copy_table(&mut old, transaction, &row.id.table())?;
         }
-        copy_table(&old, transaction, FILTERS)?;
-        copy_table(&old, transaction, UNFINISHED)
+        copy_table(&mut old, transaction, FILTERS)?;
+        copy_table(&mut old, transaction, UNFINISHED)
     })?;
     Ok(true)
 }
 
 /// Copies the rows of a table up to the first that cannot be read.
-fn copy_table(old: &ReadOnlyBase, new: &mut Transaction<'_>, name: &str) -> Result<()> {
+fn copy_table(old: &mut ReadOnlyBase, new: &mut Transaction<'_>, name: &str) -> Result<()> {
     let mut failed = None;
     let read = old.read(|snapshot| {
         let Some(table) = snapshot.table(name)? else {

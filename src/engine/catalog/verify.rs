@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::ledger::{Ledger, UNFINISHED};
 use super::{Catalog, open_table};
 use crate::codec::{checksum, decode_record};
-use crate::engine::base::{BASE_FILE, SnapshotTable};
+use crate::engine::base::{BASE_FILE, Snapshot, SnapshotTable};
 use crate::engine::generation::{Generation, Tally};
 use crate::error::{Error, Result};
 use crate::sync::{AtomicBool, Ordering};
@@ -60,8 +60,17 @@ impl Catalog {
         Ok(found)
     }
 
+    /// Reads one table. A damaged page can break the base's file for all that comes after, so it is
+    /// opened anew where that has happened.
+    fn read_base<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T>) -> Result<T> {
+        if self.is_broken() {
+            self.heal()?;
+        }
+        self.base.read(read)
+    }
+
     fn verify_unfinished(&self, found: &mut Verification, stop: &AtomicBool) -> Result<()> {
-        let read = self.base.read(|snapshot| {
+        let read = self.read_base(|snapshot| {
             let expected = Ledger::read(snapshot)?.unfinished;
             let read = match snapshot.table(UNFINISHED)? {
                 Some(table) => self.read_through(&table, UNFINISHED, found, stop, |_| ())?,
@@ -83,7 +92,7 @@ impl Catalog {
         stop: &AtomicBool,
     ) -> Result<()> {
         let complete_filter = !generation.filter_is_ready();
-        let read = self.base.read(|snapshot| {
+        let read = self.read_base(|snapshot| {
             let Some(table) = open_table(snapshot, generation)? else {
                 return Ok(true);
             };

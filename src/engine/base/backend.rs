@@ -1,0 +1,51 @@
+//! The base's file as redb wants it.
+
+use std::io;
+use std::sync::Arc;
+
+use super::StorageBackend;
+use crate::engine::disk::DiskFile;
+use crate::sync::{AtomicBool, Ordering};
+
+/// A file of the disk as redb wants it. redb does nothing more after the first error, of whatever
+/// kind, so that is noted.
+#[derive(Debug)]
+pub(super) struct FileBackend {
+    file: Arc<dyn DiskFile>,
+    broken: Arc<AtomicBool>,
+}
+
+impl FileBackend {
+    pub(super) fn over(file: Arc<dyn DiskFile>, broken: &Arc<AtomicBool>) -> Self {
+        FileBackend {
+            file,
+            broken: broken.clone(),
+        }
+    }
+
+    fn noted<T>(&self, done: io::Result<T>) -> io::Result<T> {
+        done.inspect_err(|_| self.broken.store(true, Ordering::SeqCst))
+    }
+}
+
+impl StorageBackend for FileBackend {
+    fn len(&self) -> io::Result<u64> {
+        self.noted(self.file.len())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.noted(self.file.read_at(offset, out))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.noted(self.file.set_len(len))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.noted(self.file.sync())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.noted(self.file.write_at(offset, data))
+    }
+}
