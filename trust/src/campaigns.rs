@@ -53,3 +53,23 @@ impl Effort {
         report.cases >= self.cases || (self.first_only && report.violations > 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A small part of what `.ci/campaigns` does, for `.ci/mutants`.
+    #[test]
+    fn a_short_run_of_crashes_and_faults_finds_nothing() {
+        let effort = Effort {
+            seed: 1,
+            cases: 1500,
+            first_only: true,
+        };
+        for run in [random::run, faults::run] {
+            let report = run(effort);
+            assert!(report.cases > 0);
+            assert_eq!(report.first, None);
+        }
+    }
+}
