@@ -1,4 +1,5 @@
-//! Long random workloads, cut at random moments in random ways, and again in recovery.
+//! Long random workloads, cut at random moments in random ways, and again in recovery, or with a sync
+//! that fails there.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use firstclaim::internals::Engine;
 use firstclaim::internals::record::Takeover;
 
 use super::{Effort, Report};
-use crate::disk::{Fate, Image, Keep, Op, SimDisk};
+use crate::disk::{FailedSync, Fate, Image, Keep, Op, SimDisk};
 use crate::random::Random;
 use crate::world::{Acked, Demand, KEYS, Moment, Passed, Setting, Step, World, options};
 
@@ -20,13 +21,15 @@ const MOMENT_IN: u64 = 4;
 /// So many ways of keeping what was not synced, at each moment tried.
 const WAYS: u64 = 3;
 /// Of the images, one in so many is cut again in recovery.
-const AGAIN_IN: u64 = 4;
+const AGAIN_IN: u64 = 2;
+/// Of these, in one in so many a sync fails instead.
+const FAILED_SYNC_IN: u64 = 3;
 
 /// Runs seeds until there are enough images.
 pub fn run(effort: Effort) -> Report {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let seeds = AtomicU64::new(effort.seed);
-    let total = Mutex::new((Report::default(), 0));
+    let total = Mutex::new((Report::default(), Again::default()));
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -35,14 +38,17 @@ pub fn run(effort: Effort) -> Report {
                     let (one, again) = run_seed(seed, effort.first_only);
                     let mut total = locked(&total);
                     total.0.add(one);
-                    total.1 += again;
+                    total.1.crashes += again.crashes;
+                    total.1.failed_syncs += again.failed_syncs;
                 }
             });
         }
     });
     let (mut report, again) = total.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let note = format!("{again} with a second crash in recovery");
-    report.notes.push(note);
+    report.notes.push(format!(
+        "{} with a second crash and {} with a failed sync in recovery",
+        again.crashes, again.failed_syncs
+    ));
     report
 }
 
@@ -50,13 +56,20 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One workload; also gives the number of second crashes.
-pub fn run_seed(seed: u64, first_only: bool) -> (Report, u64) {
+/// How many images were cut again.
+#[derive(Debug, Clone, Copy, Default)]
+struct Again {
+    crashes: u64,
+    failed_syncs: u64,
+}
+
+/// One workload.
+fn run_seed(seed: u64, first_only: bool) -> (Report, Again) {
     let mut random = Random::new(seed);
     let mut case = Case {
         seed,
         report: Report::default(),
-        again: 0,
+        again: Again::default(),
         tried: HashSet::new(),
     };
     let setting = Setting {
@@ -73,7 +86,7 @@ pub fn run_seed(seed: u64, first_only: bool) -> (Report, u64) {
         Ok(world) => world,
         Err(error) => {
             case.report.violate(format!("seed {seed}: {error}"));
-            return (case.report, 0);
+            return (case.report, case.again);
         }
     };
     for _ in 0..STEPS {
@@ -125,7 +138,7 @@ fn any_step(random: &mut Random) -> Step {
 struct Case {
     seed: u64,
     report: Report,
-    again: u64,
+    again: Again,
     /// Digests of the images tried, so that equal ones are tried once.
     tried: HashSet<u64>,
 }
@@ -183,8 +196,12 @@ impl Case {
         }
         if random.chance(AGAIN_IN) {
             self.report.cases += 1;
-            self.again += 1;
-            let crashed = crash_in_recovery(image, &demand, random);
+            let fails_a_sync = random.chance(FAILED_SYNC_IN);
+            match fails_a_sync {
+                true => self.again.failed_syncs += 1,
+                false => self.again.crashes += 1,
+            }
+            let crashed = crash_in_recovery(image, &demand, fails_a_sync, random);
             // Under `ProcessCrash` a kill only left unsynced frames; a cut in recovery may take
             // them, as long as nothing was answered yet.
             let cut_after_kill =
@@ -213,30 +230,61 @@ impl Case {
     }
 }
 
-/// The image after a second power cut at a random operation of the recovery.
-fn crash_in_recovery(image: &Image, demand: &Demand<'_>, random: &mut Random) -> Image {
+/// The image after a recovery that was cut short at a random operation, or in which a sync failed,
+/// and then a power cut or, after the failed sync, perhaps none.
+fn crash_in_recovery(
+    image: &Image,
+    demand: &Demand<'_>,
+    fails_a_sync: bool,
+    random: &mut Random,
+) -> Image {
     let disk = SimDisk::over(image.clone());
-    let at = random.below(30);
+    if fails_a_sync {
+        fail_sync(&disk, random);
+    } else {
+        die_at(&disk, random.below(30));
+    }
+    drop(Engine::open(
+        disk.as_disk(),
+        options(demand.setting, demand.clock),
+    ));
+    let keep = match random.below(if fails_a_sync { 4 } else { 3 }) {
+        0 => Keep::None,
+        1 => Keep::All,
+        2 => Keep::Some(random.next()),
+        _ => return disk.image(),
+    };
+    disk.image().cut(keep)
+}
+
+/// All changes fail, from a certain one on.
+fn die_at(disk: &SimDisk, at: u64) {
     let mut number = 0;
     disk.set_plan(move |op, _, _| {
         if op == Op::Read {
             return Fate::Happens;
         }
         number += 1;
-        if number > at {
-            Fate::Fails(std::io::ErrorKind::Other)
-        } else {
-            Fate::Happens
+        match number > at {
+            true => Fate::Fails(std::io::ErrorKind::Other),
+            false => Fate::Happens,
         }
     });
-    drop(Engine::open(
-        disk.as_disk(),
-        options(demand.setting, demand.clock),
-    ));
-    let keep = match random.below(3) {
-        0 => Keep::None,
-        1 => Keep::All,
-        _ => Keep::Some(random.next()),
-    };
-    disk.image().cut(keep)
+}
+
+/// One of the first syncs fails, in one of the ways.
+fn fail_sync(disk: &SimDisk, random: &mut Random) {
+    let way = *random.pick(&[FailedSync::Dropped, FailedSync::Clean, FailedSync::Dirty]);
+    let at = random.below(12);
+    let mut number = 0;
+    disk.set_plan(move |op, _, _| {
+        if op != Op::Sync {
+            return Fate::Happens;
+        }
+        number += 1;
+        match number == at + 1 {
+            true => Fate::FailsSync(way),
+            false => Fate::Happens,
+        }
+    });
 }
