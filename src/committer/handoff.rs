@@ -280,19 +280,15 @@ fn sent_and_closed() {
 
 /// Two callers, who lead or not, and the committer.
 fn two_callers() {
-    let world = World::new(true, 1024);
-    let other = world.claimer("b");
-    let answer = world.queue.call(&*world.engine, claim("a"), never());
-    let others = join(other);
-    assert_has_lease(&answer);
-    assert_has_lease(&others);
-    assert_eq!((world.claims("a"), world.claims("b")), (1, 1));
-    world.close();
+    two_claims(World::new(true, 1024));
 }
 
 /// Two callers, and room for one command.
 fn room_for_one() {
-    let world = World::new(false, 1);
+    two_claims(World::new(false, 1));
+}
+
+fn two_claims(world: World) {
     let other = world.claimer("b");
     let answer = world.queue.call(&*world.engine, claim("a"), never());
     let others = join(other);

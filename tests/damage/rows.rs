@@ -34,27 +34,17 @@ fn change_row(path: &Path, table: &str, key: &[u8], value: Option<&[u8]>) {
     write.commit().unwrap();
 }
 
-fn row(path: &Path, table: &str, key: &[u8]) -> Vec<u8> {
+fn find_row(path: &Path, table: &str, key: &[u8]) -> Option<Vec<u8>> {
     let definition: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new(table);
     let database = redb::Database::open(path.join("base.redb")).unwrap();
-    let table = database
-        .begin_read()
-        .unwrap()
-        .open_table(definition)
-        .unwrap();
-    let value = ReadableTable::get(&table, key).unwrap().unwrap();
-    value.value().to_vec()
+    let read = database.begin_read().unwrap();
+    let table = read.open_table(definition).unwrap();
+    let value = ReadableTable::get(&table, key).unwrap();
+    value.map(|value| value.value().to_vec())
 }
 
-fn has_row(path: &Path, table: &str, key: &[u8]) -> bool {
-    let definition: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new(table);
-    let database = redb::Database::open(path.join("base.redb")).unwrap();
-    let table = database
-        .begin_read()
-        .unwrap()
-        .open_table(definition)
-        .unwrap();
-    ReadableTable::get(&table, key).unwrap().is_some()
+fn row(path: &Path, table: &str, key: &[u8]) -> Vec<u8> {
+    find_row(path, table, key).unwrap()
 }
 
 #[test]
@@ -164,8 +154,14 @@ fn an_expired_copy_beside_a_live_one_is_passed_over() {
     let tables = done_tables(&path);
     // The table that ends first is searched first, so the expired copy goes there.
     let name = b"\x01tlater";
-    let home = tables.iter().find(|t| has_row(&path, t, name)).unwrap();
-    let other = tables.iter().find(|t| !has_row(&path, t, name)).unwrap();
+    let home = tables
+        .iter()
+        .find(|t| find_row(&path, t, name).is_some())
+        .unwrap();
+    let other = tables
+        .iter()
+        .find(|t| find_row(&path, t, name).is_none())
+        .unwrap();
     let live = decode_record(name, &row(&path, home, name)).unwrap();
     let expired = Record {
         expires_at: Timestamp::from_micros(1),

@@ -157,3 +157,12 @@ pub fn shown(engine: &Engine, name: &str) -> Option<Arc<Record>> {
     let seen = engine.peek(&key(name)).expect("readable");
     seen.map(|(record, _)| record)
 }
+
+/// Every key that was acknowledged is done, with its own name as the response.
+pub fn assert_all_done(store: &Store, acknowledged: Vec<Option<&'static str>>) {
+    for key in acknowledged.into_iter().flatten() {
+        let shown = done(store.peek("t", key).expect("readable"));
+        let expected = Some(key.as_bytes());
+        assert_eq!(shown.as_deref(), expected, "acknowledged, and lost");
+    }
+}

@@ -3,7 +3,7 @@
 
 use firstclaim::{Claim, Error};
 
-use crate::kit::{Thread, World, at_once, builder, done, lease, thread};
+use crate::kit::{Thread, World, assert_all_done, at_once, builder, lease, thread};
 
 /// What a call may say while the store is being closed.
 fn closed_or<T>(answer: Result<T, Error>) -> Option<T> {
@@ -48,14 +48,7 @@ pub fn close_beside_calls() {
     let again = builder(&world.disk, &world.clock)
         .open()
         .expect("opens again");
-    for key in acknowledged.into_iter().flatten() {
-        let shown = done(again.peek("t", key).expect("readable"));
-        assert_eq!(
-            shown.as_deref(),
-            Some(key.as_bytes()),
-            "acknowledged, and lost"
-        );
-    }
+    assert_all_done(&again, acknowledged);
     again.close().expect("closes");
 }
 

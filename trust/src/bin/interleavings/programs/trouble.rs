@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use firstclaim::{Claim, Error};
 use shuttle::rand::Rng;
 
-use crate::kit::{Fault, Thread, World, at_once, builder, done, lease, thread};
+use crate::kit::{Fault, Thread, World, assert_all_done, at_once, builder, done, lease, thread};
 
 /// A sync that fails, or panics, ends writing: everybody is answered, nobody is told a guess,
 /// replays go on, and a reopening settles it.
@@ -67,14 +67,7 @@ pub fn a_failed_sync_beside_calls() {
     let again = builder(&disk.after_power_cut(), &clock)
         .open()
         .expect("opens again");
-    for key in acknowledged.into_iter().flatten() {
-        let shown = done(again.peek("t", key).expect("readable"));
-        assert_eq!(
-            shown.as_deref(),
-            Some(key.as_bytes()),
-            "acknowledged, and lost"
-        );
-    }
+    assert_all_done(&again, acknowledged);
     again.close().expect("closes");
 }
 
