@@ -124,56 +124,123 @@ fn check_unknown(go_wrong: impl FnOnce(&FaultDisk)) {
     assert_eq!(seen(&engine), (Some((Previous::None, 1)), 1));
 }
 
+/// Names of done keys in three generations of several pages, by generation, and of one that is unfinished,
+/// all in the base of `disk`.
+fn fill_base(disk: &Arc<dyn Disk>, clock: &ManualClock) -> Vec<Vec<String>> {
+    let engine = open(disk, clock).unwrap();
+    let mut names = vec![Vec::new(); 3];
+    for n in 0..90 {
+        let name = format!("k{n}");
+        run(
+            &engine,
+            &name,
+            [60, 48 * 60, 240 * 60][n % 3] * MINUTE,
+            &[7; 600],
+        );
+        names[n % 3].push(name);
+    }
+    let never = Command::Claim(Terms {
+        takeover: Takeover::Never,
+        ..terms(MINUTE)
+    });
+    drop(commit(&engine, "open", never).unwrap());
+    engine.checkpoint().unwrap();
+    names
+}
+
+/// The `nth` read of the base gives less than was asked for; tells whether there was one.
+fn shorten(disk: &FaultDisk, nth: usize) -> impl Fn() -> bool + use<> {
+    let reads = Arc::new(AtomicUsize::new(0));
+    let counted = reads.clone();
+    disk.set(move |event, _| {
+        let is_read = event.op == Op::Read && event.file == "base.redb";
+        match is_read && counted.fetch_add(1, Ordering::SeqCst) == nth {
+            true => Fate::Fails(ErrorKind::UnexpectedEof),
+            false => Fate::Happens,
+        }
+    });
+    move || reads.load(Ordering::SeqCst) > nth
+}
+
+/// Opens with too little memory to keep what the opening has read.
+fn open_without_cache(disk: &Arc<dyn Disk>, clock: &ManualClock) -> firstclaim::Result<Engine> {
+    let options = EngineOptions {
+        base_cache_bytes: 4096,
+        ..options(clock)
+    };
+    Engine::open(disk.clone(), options)
+}
+
+/// Which generations do not answer for their keys; none is called vacant, nor what was interrupted.
+fn silent_generations(engine: &Engine, names: &[Vec<String>], nth: usize) -> usize {
+    match claim(engine, "open", MINUTE) {
+        Ok(answer) => assert_eq!(
+            answer.reply,
+            Reply::InFlight { interrupted: true },
+            "read {nth}"
+        ),
+        Err(Error::Corrupt { .. }) => {}
+        Err(other) => panic!("read {nth}: {other}"),
+    }
+    let is_silent = |names: &&Vec<String>| {
+        let mut silent = false;
+        for name in names.iter() {
+            match claim(engine, name, MINUTE) {
+                Ok(answer) => assert_eq!(answer.reply, Reply::Done, "{name}, read {nth}"),
+                Err(Error::Corrupt { .. }) => silent = true,
+                Err(other) => panic!("{name}, read {nth}: {other}"),
+            }
+        }
+        silent
+    };
+    names.iter().filter(is_silent).count()
+}
+
 #[test]
 fn a_verification_that_meets_a_page_beyond_the_file_goes_on_to_the_other_tables() {
     let (disk, clock) = (FaultDisk::new(), ManualClock::new());
     let dyn_disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let engine = open(&dyn_disk, &clock).unwrap();
-    let names: Vec<String> = (0..90).map(|n| format!("k{n}")).collect();
-    for (n, name) in names.iter().enumerate() {
-        // Three generations of several pages.
-        let retain_for = [60, 48 * 60, 240 * 60][n % 3] * MINUTE;
-        run(&engine, name, retain_for, &[7; 600]);
-    }
-    engine.checkpoint().unwrap();
-    drop(engine);
-
-    // Too few to keep what the opening has read.
-    let base_cache_bytes = 4096;
+    let names = fill_base(&dyn_disk, &clock);
     for nth in 0.. {
         assert!(nth < 1000, "there is no end of reads");
-        let options = EngineOptions {
-            base_cache_bytes,
-            ..options(&clock)
-        };
-        let engine = Engine::open(dyn_disk.clone(), options).unwrap();
-        let reads = Arc::new(AtomicUsize::new(0));
-        let counted = reads.clone();
-        disk.set(move |event, _| {
-            let is_read = event.op == Op::Read && event.file == "base.redb";
-            match is_read && counted.fetch_add(1, Ordering::SeqCst) == nth {
-                true => Fate::Fails(ErrorKind::UnexpectedEof),
-                false => Fate::Happens,
-            }
-        });
+        let engine = open_without_cache(&dyn_disk, &clock).unwrap();
+        let was_short = shorten(&disk, nth);
         let verified = engine.verify();
         disk.clear();
-        let was_short = reads.load(Ordering::SeqCst) > nth;
+        let silent = silent_generations(&engine, &names, nth);
         match &verified {
-            Ok(_) => assert!(!was_short, "read {nth}"),
-            Err(Error::Corrupt { .. }) => assert!(was_short),
+            Ok(_) => {
+                assert!(!was_short() && silent == 0, "read {nth}");
+                assert!(nth > 10, "too few reads to mean much: {nth}");
+                return;
+            }
+            Err(Error::Corrupt { .. }) => assert!(was_short() && silent <= 1, "read {nth}"),
             Err(other) => panic!("read {nth}: {other}"),
         }
-        for name in &names {
-            match claim(&engine, name, MINUTE) {
-                Ok(answer) => assert_eq!(answer.reply, Reply::Done, "{name}, read {nth}"),
-                Err(Error::Corrupt { .. }) => assert!(was_short),
-                Err(other) => panic!("{name}, read {nth}: {other}"),
+    }
+}
+
+#[test]
+fn what_an_opening_could_not_read_is_not_vacant_after_a_verification_that_could() {
+    let (disk, clock) = (FaultDisk::new(), ManualClock::new());
+    let dyn_disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let names = fill_base(&dyn_disk, &clock);
+    for nth in 0.. {
+        assert!(nth < 1000, "there is no end of reads");
+        let was_short = shorten(&disk, nth);
+        let opened = open_without_cache(&dyn_disk, &clock);
+        disk.clear();
+        match opened {
+            Ok(engine) => {
+                engine.verify().unwrap();
+                silent_generations(&engine, &names, nth);
             }
+            Err(Error::Corrupt { .. }) => assert!(was_short(), "read {nth}"),
+            Err(other) => panic!("read {nth}: {other}"),
         }
-        if !was_short {
+        if !was_short() {
             assert!(nth > 10, "too few reads to mean much: {nth}");
-            break;
+            return;
         }
     }
 }

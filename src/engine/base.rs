@@ -94,6 +94,7 @@ impl Base {
     pub(crate) fn reopen(&self) -> Result<()> {
         let mut database = self.database.write();
         discard(database.take());
+        self.broken.store(true, Ordering::SeqCst);
         let file = self.disk.open(BASE_FILE)?;
         // redb would make a new database of an empty file.
         if file.len()? == 0 {

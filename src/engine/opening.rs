@@ -63,7 +63,9 @@ impl Engine {
             // If it was not, as much is known as without a seal.
             let _rebuilt = rebuild(&disk, options.base_cache_bytes)?;
         }
-        seal::remove(&*disk)?;
+        if seal != Seal::Broken {
+            seal::remove(&*disk)?;
+        }
         let catalog = Catalog::open(&disk, &options)?;
         let before = catalog.store();
         let mut recovered = read_journal(&*disk, &before)?;
@@ -132,6 +134,9 @@ impl Engine {
             // Before anything is answered; what it finds it marks.
             let found = catalog.verify(&AtomicBool::new(false))?;
             trouble = found.first_damage;
+            // Not earlier: an opening that is cut short must not hide from the next one that the base
+            // was damaged.
+            seal::remove(&*disk)?;
         }
         let is_void = |other| other != Some(number);
         retire_segments(&*disk, &spares, options.journal_bytes, is_void)?;

@@ -2,7 +2,7 @@
 //!
 //! redb checks nothing as it reads, and damaged pages can lead look-ups astray or stop it with a
 //! panic that nothing can catch. So the next opening compares the file with its seal before redb
-//! sees it. The seal is removed before the base is written to; a store that was not closed has none.
+//! sees it. The seal is removed before a whole base is written to; a store that was not closed has none.
 
 use std::io;
 

@@ -186,8 +186,8 @@ impl Handle {
     pub(crate) fn note_lease_dropped(&self) {
         let closed = self.closed.try_read_recursive();
         if closed.is_some_and(|closed| *closed) && self.engine.holders().guards() == 0 {
-            let lock = self.lock.lock().take();
-            drop(lock);
+            // Let go of under the mutex: who finds nothing to let go of may open the directory.
+            drop(self.lock.lock().take());
         }
     }
 }

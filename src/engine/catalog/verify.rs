@@ -10,6 +10,9 @@ use crate::engine::generation::{Generation, Tally};
 use crate::error::{Error, Result};
 use crate::sync::{AtomicBool, Ordering};
 
+/// So often a table is tried whose reading met an I/O error.
+const MAX_READ_TRIES: usize = 4;
+
 /// What a verification has read.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Verification {
@@ -60,17 +63,26 @@ impl Catalog {
         Ok(found)
     }
 
-    /// Reads one table. A damaged page can break the base's file for all that comes after, so it is
-    /// opened anew where that has happened.
-    fn read_base<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T>) -> Result<T> {
-        if self.is_broken() {
-            self.heal()?;
+    /// Reads one table. A damaged page breaks the base's file for all that comes after, and for
+    /// whoever reads at that moment; so it is opened anew where that has happened.
+    fn read_base<T>(&self, mut read: impl FnMut(&Snapshot) -> Result<T>) -> Result<T> {
+        let mut tries = 0;
+        loop {
+            if self.is_broken() {
+                self.heal()?;
+            }
+            tries += 1;
+            match self.base.read(&mut read) {
+                Err(Error::Io(_)) if tries < MAX_READ_TRIES => {}
+                read => return read,
+            }
         }
-        self.base.read(read)
     }
 
     fn verify_unfinished(&self, found: &mut Verification, stop: &AtomicBool) -> Result<()> {
+        let before = found.clone();
         let read = self.read_base(|snapshot| {
+            *found = before.clone();
             let expected = Ledger::read(snapshot)?.unfinished;
             let read = match snapshot.table(UNFINISHED)? {
                 Some(table) => self.read_through(&table, UNFINISHED, found, stop, |_| ())?,
@@ -79,7 +91,10 @@ impl Catalog {
             Ok(read == expected)
         });
         let whole = damage_as_false(read)?;
-        self.unfinished_damaged.store(!whole, Ordering::SeqCst);
+        if !whole {
+            // Never the other way round: what the opening could not read is not in memory.
+            self.unfinished_damaged.store(true, Ordering::SeqCst);
+        }
         self.unfinished_verified.store(true, Ordering::SeqCst);
         found.note_table(UNFINISHED, whole);
         Ok(())
@@ -92,7 +107,9 @@ impl Catalog {
         stop: &AtomicBool,
     ) -> Result<()> {
         let complete_filter = !generation.filter_is_ready();
+        let before = found.clone();
         let read = self.read_base(|snapshot| {
+            *found = before.clone();
             let Some(table) = open_table(snapshot, generation)? else {
                 return Ok(true);
             };
