@@ -164,9 +164,8 @@ impl Handle {
         self.engine.stop();
         let mut closed = self.closed.write();
         if *closed {
-            // Who closed it, or dropped the last lease, may have met this call's hold on `closed`.
             drop(closed);
-            self.note_lease_dropped();
+            self.free_directory();
             return Ok(());
         }
         *closed = true;
@@ -177,7 +176,7 @@ impl Handle {
         }
         let written = self.engine.close();
         drop(closed);
-        self.note_lease_dropped();
+        self.free_directory();
         written
     }
 
@@ -185,7 +184,14 @@ impl Handle {
     /// while the store is being closed, `close` itself looks again at its end.
     pub(crate) fn note_lease_dropped(&self) {
         let closed = self.closed.try_read_recursive();
-        if closed.is_some_and(|closed| *closed) && self.engine.holders().guards() == 0 {
+        if closed.is_some_and(|closed| *closed) {
+            self.free_directory();
+        }
+    }
+
+    /// Gives the directory of a closed store back if no lease is out.
+    fn free_directory(&self) {
+        if self.engine.holders().guards() == 0 {
             // Let go of under the mutex: who finds nothing to let go of may open the directory.
             drop(self.lock.lock().take());
         }

@@ -1,10 +1,12 @@
 //! Runs the hand-off's programs under loom, each in a process of its own: where a program fails, its
 //! leases are dropped while loom unwinds, which can end the process.
 
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use firstclaim::internals::handoff::{PROGRAMS, Program};
+
+use crate::apart;
 
 pub fn main(args: &[String]) -> ExitCode {
     match args {
@@ -18,6 +20,10 @@ pub fn main(args: &[String]) -> ExitCode {
 
 /// Runs the programs that are named, or all.
 fn run_all(names: &[String]) -> ExitCode {
+    if let Some(unknown) = names.iter().find(|n| PROGRAMS.iter().all(|p| p.name != *n)) {
+        eprintln!("no program {unknown}");
+        return ExitCode::from(2);
+    }
     let begin = Instant::now();
     let (mut programs, mut executions, mut violations) = (0, 0, 0);
     for program in &PROGRAMS {
@@ -42,39 +48,18 @@ fn run_all(names: &[String]) -> ExitCode {
 /// How many executions there were, if that is known, and whether all were clean.
 fn run_apart(program: &Program) -> (usize, bool) {
     let name = program.name;
-    let output = std::env::current_exe().and_then(|exe| {
-        Command::new(exe)
-            .args(["--job", name])
-            .stdin(Stdio::null())
-            .output()
-    });
-    let output = match output {
-        Ok(output) => output,
-        Err(error) => {
-            println!("loom {name}: {error}");
-            return (0, false);
-        }
-    };
-    let line = String::from_utf8_lossy(&output.stdout);
-    let counted = line
-        .split(": ")
-        .nth(1)
-        .and_then(|rest| rest.split(' ').next());
-    let count = counted.and_then(|count| count.parse().ok());
-    match count {
-        Some(_) => print!("{line}"),
+    let apart = apart::run(&[name]);
+    match apart.count {
+        Some(_) => print!("{}", apart.line),
         None => println!("loom {name}: ended by a panic in a panic, 1 violations"),
     }
-    let clean = output.status.success() && count.is_some();
-    if !clean {
-        let errors = String::from_utf8_lossy(&output.stderr);
-        let mut lines = errors
-            .lines()
-            .skip_while(|line| !line.contains("panicked at"));
+    if !apart.clean {
+        let lines = apart.errors.lines();
+        let mut lines = lines.skip_while(|line| !line.contains("panicked at"));
         println!("  first: {}", lines.nth(1).unwrap_or("not known"));
         println!("  again: .ci/interleavings --loom {name}");
     }
-    (count.unwrap_or(0), clean)
+    (apart.count.unwrap_or(0), apart.clean)
 }
 
 fn run(program: &Program) -> ExitCode {

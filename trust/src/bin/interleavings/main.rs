@@ -5,6 +5,8 @@
 //!
 //! Built by `.ci/interleavings`, once for shuttle and once for loom.
 
+#[cfg(any(firstclaim_shuttle, firstclaim_loom))]
+mod apart;
 #[cfg(firstclaim_shuttle)]
 mod kit;
 #[cfg(firstclaim_loom)]

@@ -11,7 +11,7 @@ mod trouble;
 /// A program; it panics where a promise does not hold.
 pub type Program = fn();
 
-pub const PROGRAMS: [(&str, Program); 14] = [
+pub const PROGRAMS: [(&str, Program); 15] = [
     ("claims", claims::racing_claims),
     ("completion", claims::completion_beside_readers),
     ("run", claims::operations_run_once),
@@ -23,6 +23,7 @@ pub const PROGRAMS: [(&str, Program); 14] = [
     ("overload", crowd::deadlines),
     ("room", crowd::a_full_queue),
     ("close", closing::close_beside_calls),
+    ("close-twice", closing::close_beside_close),
     ("close-lease", closing::close_beside_lease_drops),
     ("poison", trouble::a_failed_sync_beside_calls),
     ("durable", durability::shown_is_durable),

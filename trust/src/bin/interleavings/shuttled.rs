@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -11,6 +11,7 @@ use std::time::Instant;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
+use crate::apart;
 use crate::programs::{PROGRAMS, Program};
 
 /// Schedules of each kind, over all programs.
@@ -57,32 +58,64 @@ fn job(name: &str, kind: &str, schedules: usize) -> Option<Job> {
     })
 }
 
+/// What was asked for.
+struct Wish {
+    names: Vec<&'static str>,
+    /// Random ones, and PCT's.
+    schedules: [usize; 2],
+    seed: u64,
+}
+
+impl Wish {
+    fn parse(args: &[String]) -> Result<Self, String> {
+        let (mut names, mut schedules, mut seed) = (Vec::new(), [SCHEDULES; 2], SEED);
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            let mut number = || {
+                let number = args.next().and_then(|n| n.parse().ok());
+                number.ok_or_else(|| format!("{arg} needs a number"))
+            };
+            match arg.as_str() {
+                "--random" => schedules[0] = number()?,
+                "--pct" => schedules[1] = number()?,
+                "--seed" => seed = number()? as u64,
+                "--long" => schedules = schedules.map(|n| 10 * n),
+                name => {
+                    let known = PROGRAMS.iter().find(|(known, _)| *known == name);
+                    let known = known.ok_or_else(|| format!("no program or option {name}"))?;
+                    names.push(known.0);
+                }
+            }
+        }
+        if schedules == [0, 0] {
+            return Err("no schedules".to_owned());
+        }
+        if names.is_empty() {
+            names = PROGRAMS.map(|(name, _)| name).into();
+        }
+        Ok(Wish {
+            names,
+            schedules,
+            seed,
+        })
+    }
+}
+
 /// Runs every program that is named, or all, with both kinds of schedulers, two at a time.
 fn run_all(args: &[String]) -> ExitCode {
-    let (mut names, mut schedules, mut seed) = (Vec::new(), [SCHEDULES; 2], SEED);
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        let mut number = || args.next().and_then(|n| n.parse().ok());
-        match arg.as_str() {
-            "--random" => schedules[0] = number().unwrap_or(schedules[0]),
-            "--pct" => schedules[1] = number().unwrap_or(schedules[1]),
-            "--seed" => seed = number().map_or(seed, |n| n as u64),
-            "--long" => schedules = schedules.map(|n| 10 * n),
-            name => names.push(name.to_owned()),
+    let Wish {
+        names,
+        schedules,
+        seed,
+    } = match Wish::parse(args) {
+        Ok(wish) => wish,
+        Err(problem) => {
+            eprintln!("interleavings: {problem}");
+            return ExitCode::from(2);
         }
-    }
-    let is_chosen = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
-    let chosen = PROGRAMS
-        .map(|(name, _)| name)
-        .into_iter()
-        .filter(|n| is_chosen(n));
-    let chosen: Vec<_> = chosen.collect();
-    if chosen.is_empty() {
-        eprintln!("no program of that name");
-        return ExitCode::FAILURE;
-    }
-    let share = |kind: usize| schedules[kind].div_ceil(chosen.len());
-    let jobs = chosen
+    };
+    let share = |kind: usize| schedules[kind].div_ceil(names.len());
+    let jobs = names
         .iter()
         .flat_map(|name| [0, 1].map(|kind| job(name, KINDS[kind], share(kind))));
     let jobs: Vec<Job> = jobs.flatten().filter(|job| job.schedules > 0).collect();
@@ -119,40 +152,15 @@ fn next(jobs: &Mutex<std::vec::IntoIter<Job>>) -> Option<Job> {
     jobs.lock().ok()?.next()
 }
 
-/// Runs a job in a process of its own: shuttle's state is the process's, and a panic in a panic
-/// ends it. How many schedules there were, and whether all were clean.
+/// How many schedules there were, and whether all were clean.
 fn run_apart(job: Job, seed: u64) -> (usize, bool) {
-    let output = std::env::current_exe().and_then(|exe| {
-        Command::new(exe)
-            .args(["--job", job.name, job.kind])
-            .args([job.schedules.to_string(), seed.to_string()])
-            .stderr(Stdio::null())
-            .output()
-    });
-    let (line, clean) = match output {
-        Ok(output) => (
-            String::from_utf8_lossy(&output.stdout).into_owned(),
-            output.status.success(),
-        ),
-        Err(error) => (error.to_string(), false),
-    };
-    let count = line
-        .split(": ")
-        .nth(1)
-        .and_then(|rest| rest.split(' ').next());
-    match count.and_then(|count| count.parse().ok()) {
-        Some(count) => {
-            print!("{line}");
-            (count, clean)
-        }
-        None => {
-            println!(
-                "shuttle {} {}: the process ended: {line}",
-                job.name, job.kind
-            );
-            (0, false)
-        }
+    let (schedules, seed) = (job.schedules.to_string(), seed.to_string());
+    let apart = apart::run(&[job.name, job.kind, &schedules, &seed]);
+    match apart.count {
+        Some(_) => print!("{}", apart.line),
+        None => println!("shuttle {} {}: the process ended", job.name, job.kind),
     }
+    (apart.count.unwrap_or(0), apart.clean)
 }
 
 /// Runs a program's schedules up to the first that fails.

@@ -52,6 +52,19 @@ pub fn close_beside_calls() {
     again.close().expect("closes");
 }
 
+/// Whoever's `close` returns may open the directory again, if no lease is out.
+pub fn close_beside_close() {
+    let World { disk, store, .. } = World::new();
+    let closer = |store: firstclaim::Store| {
+        let disk = disk.clone();
+        thread(move || {
+            store.close().expect("closes");
+            assert!(!disk.is_taken(), "closed, and the directory is in use");
+        })
+    };
+    at_once::<()>(vec![closer(store.clone()), closer(store)]);
+}
+
 /// Leases that go while the store is being closed, one of them the last handle of all.
 pub fn close_beside_lease_drops() {
     let World { disk, clock, store } = World::new();
