@@ -201,7 +201,7 @@ fn try_workload(made: &Made, workload: &[Step], tried: &mut HashSet<u64>, report
         };
         let cuts = WAYS.iter().map(|keep| moment.image.cut(*keep));
         for image in std::iter::once(moment.image.clone()).chain(cuts) {
-            if !tried.insert(signature(&image, &allowed)) {
+            if !tried.insert(signature(&image, &demand)) {
                 continue;
             }
             report.cases += 1;
@@ -216,10 +216,11 @@ fn try_workload(made: &Made, workload: &[Step], tried: &mut HashSet<u64>, report
 }
 
 /// The same for equal images under equal demands.
-fn signature(image: &Image, allowed: &[&Acked]) -> u64 {
+fn signature(image: &Image, demand: &Demand<'_>) -> u64 {
     let mut hasher = DefaultHasher::new();
     image.digest().hash(&mut hasher);
-    for acked in allowed {
+    demand.clock.now().hash(&mut hasher);
+    for acked in demand.allowed {
         format!("{acked:?}").hash(&mut hasher);
     }
     hasher.finish()

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use firstclaim::internals::Engine;
-use firstclaim::internals::record::Takeover;
+use firstclaim::internals::record::{Holder, Takeover};
 use firstclaim::{Error, ManualClock};
 
 use super::{Effort, Report};
@@ -126,15 +126,28 @@ fn try_work(fault: Fault, report: &mut Report) -> bool {
     let mut world = World::open(Image::default(), Setting::SMALL, clock.clone())
         .expect("a new store opens on a disk without faults");
     let hit = fail_at(&world.disk, fault);
+    let mut note = |what: String| report.violate(format!("{fault:?}, {what}"));
     for step in WORK {
-        let Err(error) = world.act(step) else {
-            continue;
-        };
-        if !fault.explains(&error) {
-            report.violate(format!("{fault:?}, {step:?}: {error}"));
+        if let Err(error) = world.act(step)
+            && !fault.explains(&error)
+        {
+            note(format!("{step:?}: {error}"));
         }
+        let wrong = world.wrong_shown(|error| fault.explains(error));
+        wrong
+            .into_iter()
+            .for_each(|wrong| note(format!("after {step:?}: {wrong}")));
     }
     world.disk.clear_plan();
+    if let Err(error) = world.engine.verify()
+        && !fault.explains(&error)
+    {
+        note(format!("verification: {error}"));
+    }
+    let wrong = world.wrong_shown(|error| fault.explains(error));
+    wrong
+        .into_iter()
+        .for_each(|wrong| note(format!("verified: {wrong}")));
     check_after(&world, &world.disk.image(), &format!("{fault:?}"), report);
     hit.load(Ordering::SeqCst)
 }
@@ -153,43 +166,62 @@ fn worked(closed: bool) -> World {
     world
 }
 
-/// Opens and closes a store under the fault.
+/// Opens and closes a store under the fault, and looks at what it shows, before and after a
+/// verification that nothing disturbs.
 fn try_opening(world: &World, fault: Fault, report: &mut Report) -> bool {
     let disk = SimDisk::over(world.disk.image());
     let hit = fail_at(&disk, fault);
-    let opened = Engine::open(disk.as_disk(), options(world.setting, &world.clock));
     let what = format!("opening with {fault:?}");
-    if let Err(error) = opened.and_then(|engine| engine.close())
-        && !fault.explains(&error)
-    {
-        report.violate(format!("{what}: {error}"));
+    let mut note = |found: String| report.violate(format!("{what}: {found}"));
+    match Engine::open(disk.as_disk(), options(world.setting, &world.clock)) {
+        Ok(engine) => {
+            let shown = || {
+                let nobody = |_: &str| Holder::Gone;
+                let explains = |error: &Error| fault.explains(error);
+                world.acked.wrong_shown(&engine, nobody, explains)
+            };
+            shown().into_iter().for_each(&mut note);
+            if let Err(error) = engine.close()
+                && !fault.explains(&error)
+            {
+                note(error.to_string());
+            }
+        }
+        Err(error) if fault.explains(&error) => {}
+        Err(error) => note(error.to_string()),
     }
     disk.clear_plan();
     check_after(world, &disk.image(), &what, report);
+    if fault.for_good {
+        return hit.load(Ordering::SeqCst);
+    }
+    // Once more, and now it stays open.
+    let disk = SimDisk::over(world.disk.image());
+    fail_at(&disk, fault);
+    let opened = Engine::open(disk.as_disk(), options(world.setting, &world.clock));
+    disk.clear_plan();
+    if let Ok(engine) = opened {
+        let verified = engine.verify();
+        let nobody = |_: &str| Holder::Gone;
+        let wrong = world
+            .acked
+            .wrong_shown(&engine, nobody, |error| fault.explains(error));
+        if let Some(wrong) = wrong {
+            report.violate(format!("{what}, verified {verified:?}: {wrong}"));
+        }
+    }
     hit.load(Ordering::SeqCst)
 }
 
 /// Makes the disk fail; what is given back tells whether it has.
 fn fail_at(disk: &SimDisk, fault: Fault) -> Arc<AtomicBool> {
-    let hit = Arc::new(AtomicBool::new(false));
-    let noted = hit.clone();
-    let mut seen = 0;
-    disk.set_plan(move |op, _, _| {
-        if op != fault.op {
-            return Fate::Happens;
-        }
-        seen += 1;
-        let fails = match fault.for_good {
-            true => seen > fault.n,
-            false => seen == fault.n + 1,
-        };
-        if !fails {
-            return Fate::Happens;
-        }
-        noted.store(true, Ordering::SeqCst);
-        fault.fate
-    });
-    hit
+    let Fault {
+        op,
+        fate,
+        n,
+        for_good,
+    } = fault;
+    disk.fail_from(move |at| at == op, n, for_good, fate)
 }
 
 /// What the store shows now, and after a kill and a power cut.

@@ -1,7 +1,8 @@
 //! Single flipped bits in closed stores: damage at rest.
 //!
-//! Before the verification has passed over the damage, a key may look vacant; how often is counted.
-//! Afterwards never. Wrong bytes, and panics that reach the caller, never at all.
+//! No key looks vacant, since the seal tells of the damage before anything is answered: not after an
+//! opening that was cut short either. Only where the seal itself is damaged a key might, until the
+//! verification has passed over it. Wrong bytes, and panics that reach the caller, never at all.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,9 +13,16 @@ use firstclaim::internals::record::{Record, Takeover};
 use firstclaim::{Error, ManualClock};
 
 use super::{Effort, Report};
-use crate::disk::{Image, SimDisk};
+use crate::disk::{Fate, Image, Op, SimDisk};
 use crate::random::Random;
 use crate::world::{Setting, Step, World, key, options};
+
+const SEAL: &str = "base.seal";
+
+const SETTING: Setting = Setting {
+    journal_bytes: 64 * 1024,
+    ..Setting::SMALL
+};
 
 /// A closed store and what it holds.
 struct Made {
@@ -25,6 +33,7 @@ struct Made {
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Counts {
+    cut_short: u64,
     refused_to_open: u64,
     vacant_before: u64,
     corrupt: u64,
@@ -55,7 +64,13 @@ pub fn run(effort: Effort) -> Report {
         }
         let mut image = store.image.clone();
         image.flip(&name, bit);
-        let tried = catch_unwind(AssertUnwindSafe(|| try_flipped(store, image, &mut counts)));
+        if name != SEAL && random.chance(4) {
+            counts.cut_short += 1;
+            image = cut_short(store, image, random.below(40));
+        }
+        let tried = catch_unwind(AssertUnwindSafe(|| {
+            try_flipped(store, image, name != SEAL, &mut counts)
+        }));
         let what = match tried {
             Ok(Ok(())) => continue,
             Ok(Err(what)) => what,
@@ -64,20 +79,16 @@ pub fn run(effort: Effort) -> Report {
         report.violate(format!("{name}, bit {bit}: {what}; seed {}", effort.seed));
     }
     report.notes.push(format!(
-        "{} did not open, {} showed damage, {} looked vacant before verification, {} unharmed",
-        counts.refused_to_open, counts.corrupt, counts.vacant_before, counts.unharmed
+        "{} after an opening that was cut short, {} did not open, {} showed damage, {} looked vacant before verification, {} unharmed",
+        counts.cut_short, counts.refused_to_open, counts.corrupt, counts.vacant_before, counts.unharmed
     ));
     report
 }
 
 fn made(bursts: usize) -> Made {
     let clock = ManualClock::new();
-    let setting = Setting {
-        journal_bytes: 64 * 1024,
-        ..Setting::SMALL
-    };
     let mut world =
-        World::open(Image::default(), setting, clock.clone()).expect("a new store opens");
+        World::open(Image::default(), SETTING, clock.clone()).expect("a new store opens");
     for step in [
         Step::Burst(bursts),
         Step::Checkpoint,
@@ -114,13 +125,26 @@ fn in_base(files: &[(String, u64)], bit: u64) -> (String, u64) {
     (name.clone(), bit % (len * 8))
 }
 
-fn try_flipped(store: &Made, image: Image, counts: &mut Counts) -> Result<(), String> {
+/// The image after an opening whose disk died; as it was if the opening did not come to that.
+fn cut_short(store: &Made, image: Image, at: u64) -> Image {
+    let disk = SimDisk::over(image.clone());
+    let fate = Fate::Fails(std::io::ErrorKind::Other);
+    disk.fail_from(|op| op != Op::Read, at, true, fate);
+    match Engine::open(disk.as_disk(), options(SETTING, &store.clock)) {
+        Ok(_) => image,
+        Err(_) => disk.image(),
+    }
+}
+
+/// What is sealed shows no key as vacant at any time, anything else not after a verification.
+fn try_flipped(
+    store: &Made,
+    image: Image,
+    is_sealed: bool,
+    counts: &mut Counts,
+) -> Result<(), String> {
     let disk = SimDisk::over(image);
-    let setting = Setting {
-        journal_bytes: 64 * 1024,
-        ..Setting::SMALL
-    };
-    let engine = match Engine::open(disk.as_disk(), options(setting, &store.clock)) {
+    let engine = match Engine::open(disk.as_disk(), options(SETTING, &store.clock)) {
         Ok(engine) => engine,
         Err(Error::Corrupt { .. } | Error::Io(_) | Error::Format { .. }) => {
             counts.refused_to_open += 1;
@@ -129,6 +153,9 @@ fn try_flipped(store: &Made, image: Image, counts: &mut Counts) -> Result<(), St
         Err(other) => return Err(format!("opening: {other}")),
     };
     let before = look(store, &engine)?;
+    if is_sealed && before.vacant > 0 {
+        return Err(format!("{} vacant though sealed", before.vacant));
+    }
     counts.vacant_before += u64::from(before.vacant > 0);
     let verified = engine.verify();
     let after = look(store, &engine)?;

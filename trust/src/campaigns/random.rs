@@ -70,6 +70,7 @@ fn run_seed(seed: u64, first_only: bool) -> (Report, Again) {
         seed,
         report: Report::default(),
         again: Again::default(),
+        at: (0, 0),
         tried: HashSet::new(),
     };
     let setting = Setting {
@@ -89,7 +90,7 @@ fn run_seed(seed: u64, first_only: bool) -> (Report, Again) {
             return (case.report, case.again);
         }
     };
-    for _ in 0..STEPS {
+    for number in 0..STEPS {
         let step = any_step(&mut random);
         let salt = random.next();
         let passed = world.step(step, move |n| Random::new(salt ^ n).chance(MOMENT_IN));
@@ -100,6 +101,7 @@ fn run_seed(seed: u64, first_only: bool) -> (Report, Again) {
             break;
         }
         for moment in &passed.moments {
+            case.at = (number, moment.acks);
             case.try_moment(&world, &passed, moment, step, &mut random);
         }
         if first_only && case.report.violations > 0 {
@@ -139,8 +141,10 @@ struct Case {
     seed: u64,
     report: Report,
     again: Again,
-    /// Digests of the images tried, so that equal ones are tried once.
-    tried: HashSet<u64>,
+    /// The step of the workload, and the acknowledgements in it: what a demand depends on.
+    at: (u64, usize),
+    /// Digests of the images tried, each with its demand, so that equal ones are tried once.
+    tried: HashSet<(u64, (u64, usize), usize)>,
 }
 
 impl Case {
@@ -182,7 +186,8 @@ impl Case {
         how: &str,
         random: &mut Random,
     ) {
-        if !self.tried.insert(image.digest()) {
+        // An image that was allowed before something was acknowledged may not be so afterwards.
+        if !self.tried.insert((image.digest(), self.at, allowed.len())) {
             return;
         }
         let demand = Demand {
@@ -194,31 +199,33 @@ impl Case {
         if let Err(what) = demand.check(image) {
             self.note(step, how, &what);
         }
-        if random.chance(AGAIN_IN) {
-            self.report.cases += 1;
-            let fails_a_sync = random.chance(FAILED_SYNC_IN);
-            match fails_a_sync {
-                true => self.again.failed_syncs += 1,
-                false => self.again.crashes += 1,
-            }
-            let crashed = crash_in_recovery(image, &demand, fails_a_sync, random);
-            // Under `ProcessCrash` a kill only left unsynced frames; a cut in recovery may take
-            // them, as long as nothing was answered yet.
-            let cut_after_kill =
-                how == "kill" && world.setting.durability == Durability::ProcessCrash;
-            let history;
-            let demand = Demand {
-                allowed: if cut_after_kill {
-                    history = world.history();
-                    &history
-                } else {
-                    allowed
-                },
-                ..demand
-            };
-            if let Err(what) = demand.check(&crashed) {
-                self.note(step, &format!("{how}, and again in recovery"), &what);
-            }
+        if !random.chance(AGAIN_IN) {
+            return;
+        }
+        let fails_a_sync = random.chance(FAILED_SYNC_IN);
+        let Some(crashed) = crash_in_recovery(image, &demand, fails_a_sync, random) else {
+            return;
+        };
+        self.report.cases += 1;
+        match fails_a_sync {
+            true => self.again.failed_syncs += 1,
+            false => self.again.crashes += 1,
+        }
+        // Under `ProcessCrash` a kill only left unsynced frames; a cut in recovery may take them, as
+        // long as nothing was answered yet.
+        let cut_after_kill = how == "kill" && world.setting.durability == Durability::ProcessCrash;
+        let history;
+        let demand = Demand {
+            allowed: if cut_after_kill {
+                history = world.history();
+                &history
+            } else {
+                allowed
+            },
+            ..demand
+        };
+        if let Err(what) = demand.check(&crashed) {
+            self.note(step, &format!("{how}, and again in recovery"), &what);
         }
     }
 
@@ -231,60 +238,34 @@ impl Case {
 }
 
 /// The image after a recovery that was cut short at a random operation, or in which a sync failed,
-/// and then a power cut or, after the failed sync, perhaps none.
+/// and then a power cut or, after the failed sync, perhaps none. None if it was over before that.
 fn crash_in_recovery(
     image: &Image,
     demand: &Demand<'_>,
     fails_a_sync: bool,
     random: &mut Random,
-) -> Image {
+) -> Option<Image> {
     let disk = SimDisk::over(image.clone());
-    if fails_a_sync {
-        fail_sync(&disk, random);
+    let hit = if fails_a_sync {
+        let ways = [FailedSync::Dropped, FailedSync::Clean, FailedSync::Dirty];
+        let fate = Fate::FailsSync(*random.pick(&ways));
+        disk.fail_from(|op| op == Op::Sync, random.below(12), false, fate)
     } else {
-        die_at(&disk, random.below(30));
-    }
+        let fate = Fate::Fails(std::io::ErrorKind::Other);
+        disk.fail_from(|op| op != Op::Read, random.below(30), true, fate)
+    };
     drop(Engine::open(
         disk.as_disk(),
         options(demand.setting, demand.clock),
     ));
+    if !hit.load(Ordering::SeqCst) {
+        return None;
+    }
     let keep = match random.below(if fails_a_sync { 4 } else { 3 }) {
         0 => Keep::None,
         1 => Keep::All,
         2 => Keep::Some(random.next()),
-        _ => return disk.image(),
+        _ => return Some(disk.image()),
     };
-    disk.image().cut(keep)
-}
-
-/// All changes fail, from a certain one on.
-fn die_at(disk: &SimDisk, at: u64) {
-    let mut number = 0;
-    disk.set_plan(move |op, _, _| {
-        if op == Op::Read {
-            return Fate::Happens;
-        }
-        number += 1;
-        match number > at {
-            true => Fate::Fails(std::io::ErrorKind::Other),
-            false => Fate::Happens,
-        }
-    });
-}
-
-/// One of the first syncs fails, in one of the ways.
-fn fail_sync(disk: &SimDisk, random: &mut Random) {
-    let way = *random.pick(&[FailedSync::Dropped, FailedSync::Clean, FailedSync::Dirty]);
-    let at = random.below(12);
-    let mut number = 0;
-    disk.set_plan(move |op, _, _| {
-        if op != Op::Sync {
-            return Fate::Happens;
-        }
-        number += 1;
-        match number == at + 1 {
-            true => Fate::FailsSync(way),
-            false => Fate::Happens,
-        }
-    });
+    Some(disk.image().cut(keep))
 }

@@ -215,15 +215,18 @@ impl Image {
         }
     }
 
-    /// A hash of what an opening would see and what a cut would leave.
+    /// A hash of what an opening would see, and of what is durable of it.
     pub fn digest(&self) -> u64 {
         let mut bytes = Vec::new();
-        for (name, inode) in &self.live_names {
+        for (name, inode) in self.live_names.iter().chain(&self.durable_names) {
             bytes.extend_from_slice(name.as_bytes());
-            let content = &self.inodes[*inode].live;
-            bytes.extend_from_slice(&content.len.to_le_bytes());
-            for sector in &content.sectors {
-                bytes.extend_from_slice(sector);
+            let inode = &self.inodes[*inode];
+            for content in [&inode.live, &inode.durable] {
+                bytes.extend_from_slice(&content.len.to_le_bytes());
+                content
+                    .sectors
+                    .iter()
+                    .for_each(|s| bytes.extend_from_slice(s));
             }
         }
         twox_hash::XxHash3_64::oneshot(&bytes)

@@ -61,6 +61,31 @@ impl SimDisk {
         *locked(&self.0.plan) = Some(Box::new(plan));
     }
 
+    /// From now on the `n`th of the operations that `picks` picks fails, counted from 0, or all from it
+    /// on. What is given back tells whether it came to that.
+    pub fn fail_from(
+        &self,
+        picks: impl Fn(Op) -> bool + Send + 'static,
+        n: u64,
+        for_good: bool,
+        fate: Fate,
+    ) -> Arc<AtomicBool> {
+        let hit = Arc::new(AtomicBool::new(false));
+        let (noted, mut seen) = (hit.clone(), 0);
+        self.set_plan(move |op, _, _| {
+            if !picks(op) {
+                return Fate::Happens;
+            }
+            seen += 1;
+            if seen == n + 1 || (for_good && seen > n) {
+                noted.store(true, Ordering::SeqCst);
+                return fate;
+            }
+            Fate::Happens
+        });
+        hit
+    }
+
     pub fn clear_plan(&self) {
         *locked(&self.0.plan) = None;
     }

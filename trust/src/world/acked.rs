@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use firstclaim::Error;
 use firstclaim::internals::record::{Holder, Record};
 use firstclaim::internals::transition::Reply;
-use firstclaim::internals::{Answer, Timestamp};
+use firstclaim::internals::{Answer, Engine, Timestamp};
+
+use super::key;
 
 /// Everything that was acknowledged.
 #[derive(Debug, Clone, Default)]
@@ -58,5 +61,27 @@ impl Acked {
                 self.records.remove(name);
             }
         }
+    }
+
+    /// What the engine shows that this state does not say; errors that `is_excused` excuses show
+    /// nothing.
+    pub fn wrong_shown(
+        &self,
+        engine: &Engine,
+        holder: impl Fn(&str) -> Holder,
+        is_excused: impl Fn(&Error) -> bool,
+    ) -> Option<String> {
+        let now = engine.now();
+        self.records.iter().find_map(|(name, record)| {
+            let expected = (!record.is_expired(holder(name), now)).then_some(record);
+            match engine.peek(&key(name)) {
+                Ok(found) => {
+                    let found = found.map(|(found, _)| found);
+                    (found.as_ref() != expected)
+                        .then(|| format!("{name} shows {found:?} instead of {expected:?}"))
+                }
+                Err(error) => (!is_excused(&error)).then(|| format!("{name}: {error}")),
+            }
+        })
     }
 }

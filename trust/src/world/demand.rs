@@ -23,6 +23,9 @@ impl Demand<'_> {
     /// # Errors
     /// What is wrong, in words.
     pub fn check(&self, image: &Image) -> Result<(), String> {
+        if let Some(wrong) = self.allowed.iter().find_map(|acked| acked.wrong.clone()) {
+            return Err(wrong);
+        }
         let disk = SimDisk::over(image.clone());
         let shown = {
             let engine = self.reopen(&disk)?;
@@ -58,7 +61,7 @@ impl Demand<'_> {
         Err(wrong.join("; or "))
     }
 
-    /// The store goes on: fences rise, nothing is held, the base is whole, files stay bounded.
+    /// The store goes on: fences rise, the base is whole, files stay bounded.
     fn check_going_on(&self, engine: &Engine, disk: &SimDisk) -> Result<(), String> {
         let told = self
             .allowed

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use firstclaim::internals::record::{Fence, Holder, Takeover};
-use firstclaim::internals::transition::{Command, Reply, Terms, Write, step};
+use firstclaim::internals::transition::{Command, Refusal, Reply, Terms, Write, step};
 use firstclaim::internals::{Answer, Engine, EngineOptions, RecordKey, Request};
 use firstclaim::{Durability, Error, Limits, ManualClock};
 
@@ -87,7 +87,7 @@ pub struct World {
 pub struct Moment {
     pub image: Image,
     /// How many acknowledgements of the step had been given.
-    acks: usize,
+    pub acks: usize,
 }
 
 /// What a step left: the moments within it, and whether it ended in an error.
@@ -306,7 +306,8 @@ impl World {
             self.note_unknown(all.map(|(name, request)| (name.as_str(), &request.command)));
         }
         // All or nothing: the acknowledgements of a batch come together.
-        for (name, answer) in names.iter().zip(answers) {
+        for ((name, claim), answer) in names.iter().zip(&claims).zip(answers) {
+            self.check_answer(name, &claim.command, &answer);
             self.acked.note(name, &answer?);
         }
         self.trail.push(self.acked.clone());
@@ -336,6 +337,7 @@ impl World {
         if matches!(answer, Err(Error::Indeterminate)) {
             self.note_unknown([(name, &command)].into_iter());
         }
+        self.check_answer(name, &command, &answer);
         let answer = answer?;
         if answer.reply != Reply::Vacant {
             self.note(name, &answer);
@@ -343,16 +345,64 @@ impl World {
         Ok(answer)
     }
 
+    /// Notes an answer that does not follow from what was acknowledged before.
+    fn check_answer(&mut self, name: &str, command: &Command, answer: &Result<Answer, Error>) {
+        let given = answer.as_ref().ok().and_then(|a| a.record.as_ref());
+        let fence = given.map_or(Fence::from_u64(self.acked.fence + 1), |record| record.fence);
+        let record = self.acked.records.get(name);
+        let holder = self.holder(name);
+        let expected = step(
+            record.map(Arc::as_ref),
+            holder,
+            command,
+            self.engine.now(),
+            fence,
+        );
+        let fits = match (answer, &expected) {
+            (Ok(answer), Ok(expected)) => {
+                let after = match &expected.write {
+                    Write::Put(record) => Some(record),
+                    Write::Keep => record.map(Arc::as_ref),
+                    Write::Delete => None,
+                };
+                let is_vacant = answer.reply == Reply::Vacant;
+                answer.reply == expected.reply && (is_vacant || given.map(Arc::as_ref) == after)
+            }
+            (Ok(_), Err(_)) => false,
+            (Err(Error::Fenced), _) => expected == Err(Refusal::Fenced),
+            (Err(Error::Held), _) => expected == Err(Refusal::Held),
+            (Err(Error::AlreadyCompleted), _) => expected == Err(Refusal::AlreadyCompleted),
+            // Trouble, which is no answer.
+            (Err(_), _) => true,
+        };
+        if !fits {
+            let what = format!("{name}, {command:?}: {answer:?} instead of {expected:?}");
+            self.acked.wrong.get_or_insert(what);
+        }
+    }
+
+    /// The key's holder, as far as this world knows: who has a lease on the record in force.
+    fn holder(&self, name: &str) -> Holder {
+        let current = self.acked.records.get(name).map(|record| record.fence);
+        let held = self.leases.values().any(|lease| {
+            current.is_some() && lease.record.as_ref().map(|record| record.fence) == current
+        });
+        if held { Holder::Alive } else { Holder::Gone }
+    }
+
+    /// What the open store shows that was not acknowledged; errors that `is_excused` excuses show
+    /// nothing.
+    pub fn wrong_shown(&self, is_excused: impl Fn(&Error) -> bool) -> Option<String> {
+        let holder = |name: &str| self.holder(name);
+        self.acked.wrong_shown(&self.engine, holder, is_excused)
+    }
+
     /// Works out what commands, whose outcome was not established, would have made.
     fn note_unknown<'c>(&mut self, commands: impl Iterator<Item = (&'c str, &'c Command)>) {
         let mut perhaps = self.acked.clone();
         for (name, command) in commands {
             let record = perhaps.records.get(name);
-            let fence = record.map(|record| record.fence);
-            let is_held = self.leases.values().any(|lease| {
-                lease.record.as_ref().map(|record| record.fence) == fence && fence.is_some()
-            });
-            let holder = if is_held { Holder::Alive } else { Holder::Gone };
+            let holder = self.holder(name);
             let next = Fence::from_u64(perhaps.fence + 1);
             let record = record.map(Arc::as_ref);
             let Ok(step) = step(record, holder, command, self.engine.now(), next) else {

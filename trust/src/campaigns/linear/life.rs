@@ -286,15 +286,8 @@ impl Life {
 
     /// The power is cut once more while the store opens; nothing has been answered by then.
     fn cut_in_recovery(&mut self, disk: &SimDisk, keep: Keep) -> SimDisk {
-        let mut left = self.random.below(30);
-        disk.set_plan(move |op, _, _| match (op, left) {
-            (Op::Read, 1..) => Fate::Happens,
-            (_, 0) => Fate::Fails(std::io::ErrorKind::Other),
-            _ => {
-                left -= 1;
-                Fate::Happens
-            }
-        });
+        let fate = Fate::Fails(std::io::ErrorKind::Other);
+        disk.fail_from(|op| op != Op::Read, self.random.below(30), true, fate);
         let opened: Result<Store, Error> = self.builder(disk).open();
         drop(opened);
         self.cuts += 1;
