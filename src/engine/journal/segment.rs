@@ -152,10 +152,8 @@ impl Blank {
     }
 
     fn create_named(disk: &dyn Disk, name: String, len: u64) -> io::Result<Self> {
-        match disk.remove(&name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        // If one is there and stays, it cannot be created.
+        let _ = disk.remove(&name);
         let file = disk.create(&name)?;
         let filled = preallocate(&*file, len).and_then(|()| disk.sync_dir());
         if let Err(error) = filled {
