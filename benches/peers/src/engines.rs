@@ -1,0 +1,93 @@
+//! What is measured: every engine behind the same two traits.
+
+mod firstclaim;
+mod fjall;
+mod limit;
+mod postgres;
+mod redb;
+mod redis;
+mod row;
+mod server;
+mod sqlite;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::key::Key;
+
+/// A response as a payment service would store it.
+pub const RESPONSE: [u8; 200] = [b'r'; 200];
+
+/// How long the keys of a filled store are kept.
+pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// All of them, in the order of the tables.
+pub const ALL: [&str; 8] = [
+    "firstclaim",
+    "firstclaim-process-crash",
+    "limit",
+    "redb",
+    "sqlite",
+    "fjall",
+    "postgres",
+    "redis",
+];
+
+/// What a key is, to somebody who claims it and is not the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    InFlight,
+    Done { bytes: usize },
+}
+
+/// A store, open.
+pub trait Peer: Send + Sync {
+    /// A client of it, for one thread.
+    fn client(&self) -> Result<Box<dyn Client + '_>>;
+
+    /// Claims and completes keys `0..keys`, which expire over the coming day as if they had come in
+    /// over the last one.
+    fn fill(&mut self, keys: u64) -> Result<()>;
+
+    /// Clears away what a measurement of claims that nobody completes has left.
+    fn tidy(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The processes of its server, if it has one.
+    fn server(&self) -> Vec<u32> {
+        Vec::new()
+    }
+}
+
+/// One thread's access.
+pub trait Client {
+    /// Claims a key that nobody has; an error if somebody has.
+    fn claim(&mut self, key: &Key, retain_for: Duration) -> Result<()>;
+
+    /// Completes the key that was claimed last.
+    fn complete(&mut self, key: &Key, response: &[u8], retain_for: Duration) -> Result<()>;
+
+    /// Lets go of the keys that it has claimed and not completed, without any I/O.
+    fn abandon(&mut self) {}
+
+    /// Claims a key that somebody has.
+    fn ask(&mut self, key: &Key) -> Result<Seen>;
+}
+
+/// Opens an engine in an empty directory.
+pub fn open(name: &str, directory: &Path) -> Result<Box<dyn Peer>> {
+    Ok(match name {
+        "firstclaim" => Box::new(firstclaim::Embedded::open(directory, true)?),
+        "firstclaim-process-crash" => Box::new(firstclaim::Embedded::open(directory, false)?),
+        "limit" => Box::new(limit::Limit::open(directory)?),
+        "redb" => Box::new(redb::Redb::open(directory)?),
+        "sqlite" => Box::new(sqlite::Sqlite::open(directory)?),
+        "fjall" => Box::new(fjall::Fjall::open(directory)?),
+        "postgres" => Box::new(postgres::Postgres::open()?),
+        "redis" => Box::new(redis::Redis::open()?),
+        _ => bail!("no engine {name}"),
+    })
+}

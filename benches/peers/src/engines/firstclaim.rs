@@ -1,0 +1,170 @@
+//! firstclaim, by its public interface; filled through its engine, under a clock that makes a day go
+//! by.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use firstclaim::internals::transition::{Command, Terms};
+use firstclaim::internals::{Directory, Engine, EngineOptions, RecordKey, Request};
+use firstclaim::{Builder, Claim, Durability, Lease, Limits, ManualClock, Store, Takeover};
+
+use super::{Client, DAY, Peer, RESPONSE, Seen};
+use crate::key::Key;
+
+/// How many keys are claimed at once while filling.
+const FILL_BATCH: u64 = 1000;
+
+pub struct Embedded {
+    directory: PathBuf,
+    durability: Durability,
+    store: Store,
+}
+
+impl Embedded {
+    pub fn open(directory: &Path, survives_power_loss: bool) -> Result<Self> {
+        let durability = if survives_power_loss {
+            Durability::PowerLoss
+        } else {
+            Durability::ProcessCrash
+        };
+        Ok(Embedded {
+            directory: directory.to_owned(),
+            durability,
+            store: store(directory, durability)?,
+        })
+    }
+}
+
+fn limits() -> Limits {
+    // Claims that nobody completes pile up until the measurement is over.
+    Limits {
+        unfinished: 100_000_000,
+        unfinished_bytes: 16 << 30,
+        ..Limits::default()
+    }
+}
+
+fn store(directory: &Path, durability: Durability) -> Result<Store> {
+    Ok(Builder::new(directory)
+        .durability(durability)
+        .limits(limits())
+        .sweep_every(Duration::from_secs(5))
+        .open()?)
+}
+
+impl Peer for Embedded {
+    fn client(&self) -> Result<Box<dyn Client + '_>> {
+        Ok(Box::new(Session {
+            store: &self.store,
+            leases: Vec::new(),
+        }))
+    }
+
+    fn fill(&mut self, keys: u64) -> Result<()> {
+        self.store.close()?;
+        fill(&self.directory, keys)?;
+        self.store = store(&self.directory, self.durability)?;
+        self.store.verify()?;
+        Ok(())
+    }
+
+    fn tidy(&self) -> Result<()> {
+        while self.store.sweep()?.unfinished > 0 || self.store.stats().unfinished > 0 {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+}
+
+/// Claims and completes keys at the pace of one day.
+pub fn fill(directory: &Path, keys: u64) -> Result<()> {
+    let clock = ManualClock::at(SystemTime::now() - DAY + Duration::from_secs(60));
+    let disk = Arc::new(Directory::at(directory)?);
+    let options = EngineOptions {
+        durability: Durability::ProcessCrash,
+        limits: limits(),
+        journal_bytes: 16 << 20,
+        base_cache_bytes: 64 << 20,
+        transaction_records: 16_384,
+        clock: Arc::new(clock.clone()),
+    };
+    let engine = Engine::open(disk, options)?;
+    let terms = Terms {
+        lease_for: Duration::from_secs(60),
+        retain_for: DAY,
+        takeover: Takeover::Gone,
+        fingerprint: None,
+    };
+    for first in (0..keys).step_by(FILL_BATCH as usize) {
+        let numbers = first..keys.min(first + FILL_BATCH);
+        let claims: Vec<Request> = numbers
+            .map(|n| {
+                let Key { tenant, key } = Key::live(n);
+                Ok(Request {
+                    key: RecordKey::new(tenant.as_bytes(), key.as_bytes(), 255)?,
+                    command: Command::Claim(terms.clone()),
+                })
+            })
+            .collect::<firstclaim::Result<_>>()?;
+        let claimed = engine.commit(&claims);
+        let mut completions = Vec::with_capacity(claims.len());
+        for (request, answer) in claims.iter().zip(claimed) {
+            let record = answer?.record.context("a new key is claimed")?;
+            completions.push(Request {
+                key: request.key.clone(),
+                command: Command::Complete {
+                    fence: record.fence,
+                    response: RESPONSE.as_slice().into(),
+                    retain_for: None,
+                },
+            });
+        }
+        engine
+            .commit(&completions)
+            .into_iter()
+            .try_for_each(|done| done.map(drop))?;
+        let share = DAY.as_secs_f64() * FILL_BATCH as f64 / keys as f64;
+        clock.advance(Duration::from_secs_f64(share).min(DAY / 10));
+    }
+    Ok(engine.close()?)
+}
+
+struct Session<'s> {
+    store: &'s Store,
+    leases: Vec<Lease>,
+}
+
+impl Client for Session<'_> {
+    fn claim(&mut self, key: &Key, retain_for: Duration) -> Result<()> {
+        let request = self.store.request(&key.tenant, &key.key);
+        let request = request
+            .lease_for(Duration::from_secs(1))
+            .retain_for(retain_for);
+        match request.claim()? {
+            Claim::Claimed(lease) => self.leases.push(lease),
+            other => bail!("{key:?} is {other:?}"),
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, _: &Key, response: &[u8], _: Duration) -> Result<()> {
+        let lease = self.leases.pop().context("nothing claimed")?;
+        Ok(lease.complete(response)?)
+    }
+
+    fn abandon(&mut self) {
+        self.leases.clear();
+    }
+
+    fn ask(&mut self, key: &Key) -> Result<Seen> {
+        Ok(match self.store.claim(&key.tenant, &key.key)? {
+            Claim::Done(response) => Seen::Done {
+                bytes: response.bytes().len(),
+            },
+            Claim::InFlight(_) => Seen::InFlight,
+            Claim::Claimed(_) => bail!("{key:?} is vacant"),
+        })
+    }
+}

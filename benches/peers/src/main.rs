@@ -1,0 +1,98 @@
+//! firstclaim beside what else one would use for idempotency keys, and beside the least any durable
+//! design could do: the same work, in one run, round by round.
+//!
+//! `cargo run --release -p peers -- --help`
+
+#![allow(clippy::disallowed_methods)] // it reads clocks, and each engine has threads of its own
+
+mod cell;
+mod child;
+mod engines;
+mod key;
+mod plan;
+mod report;
+mod run;
+mod usage;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use lexopt::{Arg, Parser, ValueExt};
+
+const HELP: &str = "\
+cargo run --release -p peers -- [OPTION]…
+    --quick            claim and cycle by all engines on small stores, in under a minute
+    --group NAME       only that group of cells: beside-100k, beside-1m, sustained
+    --engines A,B      only those engines
+    --rounds N         so many rounds
+    --json FILE        the rows, one for each round, as a JSON list
+    --plots DIRECTORY  the medians as SVG
+    --dir DIRECTORY    where the stores are made [target/peers]
+PostgreSQL and Redis are measured while `benches/peers/servers.sh start` has them running.";
+
+#[derive(Default)]
+pub struct Options {
+    quick: bool,
+    group: Option<String>,
+    engines: Option<Vec<String>>,
+    rounds: Option<usize>,
+    json: Option<PathBuf>,
+    plots: Option<PathBuf>,
+    directory: Option<PathBuf>,
+    /// Of a child.
+    serve: Option<String>,
+    live_keys: u64,
+}
+
+fn options() -> Result<Option<Options>, lexopt::Error> {
+    let mut options = Options::default();
+    let mut parser = Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("quick") => options.quick = true,
+            Arg::Long("group") => options.group = Some(parser.value()?.string()?),
+            Arg::Long("engines") => {
+                let names = parser.value()?.string()?;
+                options.engines = Some(names.split(',').map(str::to_owned).collect());
+            }
+            Arg::Long("rounds") => options.rounds = Some(parser.value()?.parse()?),
+            Arg::Long("json") => options.json = Some(parser.value()?.into()),
+            Arg::Long("plots") => options.plots = Some(parser.value()?.into()),
+            Arg::Long("dir") => options.directory = Some(parser.value()?.into()),
+            Arg::Long("serve") => options.serve = Some(parser.value()?.string()?),
+            Arg::Long("live") => options.live_keys = parser.value()?.parse()?,
+            Arg::Long("help") => {
+                println!("{HELP}");
+                return Ok(None);
+            }
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(Some(options))
+}
+
+fn main() -> Result<()> {
+    let Some(options) = options()? else {
+        return Ok(());
+    };
+    let directory = match &options.directory {
+        Some(directory) => directory.clone(),
+        None => "target/peers".into(),
+    };
+    if let Some(engine) = options.serve {
+        let filled = cell::Filled {
+            engine,
+            live_keys: options.live_keys,
+        };
+        return child::serve(&filled, &directory);
+    }
+    let rows = run::run(&options, &directory)?;
+    report::print(&rows);
+    if let Some(file) = &options.json {
+        std::fs::write(file, serde_json::to_string_pretty(&rows)?)?;
+    }
+    if let Some(plots) = &options.plots {
+        report::plot(&rows, plots)?;
+    }
+    Ok(())
+}
