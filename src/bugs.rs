@@ -22,6 +22,7 @@ pub(crate) enum Bug {
     TombstoneLost,
     FrozenDroppedEarly,
     ReaderIgnoresFreezes,
+    VacancyOutlivesFreeze,
     HolderRegisteredLate,
     LateDropRemovesNewer,
     UndeliveredLeaseHeld,
@@ -34,6 +35,7 @@ pub(crate) enum Bug {
     FailedCompleteForgotten,
     HandOverUnnoticed,
     WithdrawalIgnored,
+    OthersNotWoken,
 }
 
 /// Whether this run has that bug.

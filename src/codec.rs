@@ -140,9 +140,14 @@ pub(crate) fn decode_row<T: Serialize + DeserializeOwned>(
 
 /// Seals raw bytes as a row: no header, all body.
 pub(crate) fn seal_bytes(key: &[u8], bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1 + bytes.len() + CHECKSUM_BYTES);
+    seal_row(key, bytes.len(), |row| row.extend_from_slice(bytes))
+}
+
+/// Seals what `write` appends, `len` bytes, as a row.
+pub(crate) fn seal_row(key: &[u8], len: usize, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1 + len + CHECKSUM_BYTES);
     out.push(ROW_VERSION);
-    out.extend_from_slice(bytes);
+    write(&mut out);
     seal(key, 0, &mut out);
     out
 }

@@ -6,18 +6,18 @@
 
 #[cfg(firstclaim_loom)]
 pub mod handoff;
+mod pending;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use self::pending::{Answered, Pending, Slot, Undelivered};
 use crate::bugs::{self, Bug};
-use crate::engine::holders::Holding;
 use crate::engine::{Answer, Engine, Request};
 use crate::error::{Error, Result};
 use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, ThreadBuilder};
 use crate::time::Deadline;
-use crate::transition::{Command, Reply};
 
 /// What the queue commits to: the engine, or a stand-in under a model checker.
 pub(crate) trait Commit {
@@ -26,7 +26,7 @@ pub(crate) trait Commit {
     /// See [`Engine::make_room`].
     fn make_room(&self);
     /// See [`Engine::commit`].
-    fn commit(&self, requests: &[Request]) -> Vec<Result<Answer>>;
+    fn commit(&self, requests: &[&Request]) -> Vec<Result<Answer>>;
 }
 
 impl Commit for Engine {
@@ -38,8 +38,8 @@ impl Commit for Engine {
         self.make_room();
     }
 
-    fn commit(&self, requests: &[Request]) -> Vec<Result<Answer>> {
-        self.commit(requests)
+    fn commit(&self, requests: &[&Request]) -> Vec<Result<Answer>> {
+        self.commit_each(requests)
     }
 }
 
@@ -48,9 +48,6 @@ pub(crate) fn start(engine: Arc<Engine>, queue: Arc<Queue>) -> Result<JoinHandle
     let thread = ThreadBuilder::new().name("firstclaim-commit".to_owned());
     Ok(thread.spawn(move || queue.run(&*engine))?)
 }
-
-/// What a command counts against the limit on bytes, besides its own.
-const COMMAND_BYTES: usize = 256;
 
 /// Commands waiting to be committed.
 #[derive(Debug)]
@@ -73,37 +70,6 @@ struct State {
     /// Someone is committing.
     leading: bool,
     closing: bool,
-}
-
-#[derive(Debug)]
-struct Undelivered {
-    request: Request,
-    /// Until the release is durable the key stays held: nobody ran anything under this lease.
-    /// Should the release fail, the holder is gone.
-    _holding: Holding,
-}
-
-/// A command on its way, and the slot for its answer.
-#[derive(Debug)]
-struct Pending {
-    request: Request,
-    bytes: usize,
-    slot: Mutex<Slot>,
-    answered: Condvar,
-}
-
-#[derive(Debug)]
-enum Slot {
-    /// In the queue; the caller may still withdraw it.
-    Queued,
-    /// Being committed.
-    Taken,
-    /// Committed or refused; the caller has not seen it yet.
-    Answered(Result<Answer>),
-    /// The caller has its answer, has withdrawn, or waits no longer.
-    Left,
-    /// There never was a caller who waits.
-    Sent,
 }
 
 impl Queue {
@@ -132,7 +98,11 @@ impl Queue {
         if self.enqueue(engine, &pending, deadline)? {
             self.lead(engine);
         }
-        pending.wait(deadline)
+        let (answer, others) = pending.wait(deadline);
+        if !bugs::is(Bug::OthersNotWoken) {
+            self.deliver(others);
+        }
+        answer
     }
 
     /// Queues a command whose answer nobody waits for; false if there is no room or the queue is
@@ -216,29 +186,53 @@ impl Queue {
         let _ = catch_unwind(AssertUnwindSafe(|| engine.make_room()));
         let (batch, undelivered) = self.state.lock().take();
         self.room.notify_all();
-        let mut taken: Vec<Arc<Pending>> = batch.into_iter().filter(|p| p.take()).collect();
-        let requests: Vec<Request> = {
-            let releases = undelivered.iter().map(|u| u.request.clone());
-            releases
-                .chain(taken.iter().map(|p| p.request.clone()))
-                .collect()
+        let taken: Vec<Arc<Pending>> = batch.into_iter().filter(|p| p.take()).collect();
+        let mut answers = {
+            let releases = undelivered.iter().map(|undelivered| &undelivered.request);
+            let requests: Vec<&Request> = releases
+                .chain(taken.iter().map(|pending| &pending.request))
+                .collect();
+            let committed = catch_unwind(AssertUnwindSafe(|| engine.commit(&requests)));
+            committed.unwrap_or_else(|_| {
+                // What was written is unknown, so nothing may be guessed; the engine is poisoned.
+                requests.iter().map(|_| Err(Error::Indeterminate)).collect()
+            })
         };
-        let committed = catch_unwind(AssertUnwindSafe(|| engine.commit(&requests)));
-        let mut answers = committed.unwrap_or_else(|_| {
-            // What was written is unknown, so nothing may be guessed; the engine is poisoned.
-            requests.iter().map(|_| Err(Error::Indeterminate)).collect()
-        });
         let answers = answers.split_off(undelivered.len());
         drop(undelivered);
-        let left: Vec<Undelivered> = taken
-            .drain(..)
-            .zip(answers)
-            .filter_map(|(pending, answer)| pending.answer(answer))
-            .collect();
+        {
+            // The next batch need not wait until this one's callers are awake.
+            let mut state = self.state.lock();
+            state.leading = false;
+            self.hand_over(&state);
+        }
+        self.deliver(taken.into_iter().zip(answers).collect());
+    }
+
+    /// Gives answers to those who wait for them. To wake a thread costs more than all the rest, so
+    /// that whoever is woken first wakes half of the others: the work is shared, and the last one has
+    /// its answer after few wakings one after the other.
+    fn deliver(&self, mut group: Vec<Answered>) {
+        while !group.is_empty() {
+            let mut half = group.split_off(group.len() / 2);
+            let (pending, answer) = half.swap_remove(0);
+            if let Err((answer, half)) = pending.answer(answer, half) {
+                group.extend(half);
+                self.take_back(&pending, answer);
+            }
+        }
+    }
+
+    /// Nobody waits for the answer. If it is a lease, it is to be released.
+    fn take_back(&self, pending: &Pending, answer: Result<Answer>) {
+        let Some(undelivered) = pending.undelivered(answer) else {
+            return;
+        };
         let mut state = self.state.lock();
-        state.undelivered.extend(left);
-        state.leading = false;
-        self.hand_over(&state);
+        state.undelivered.push(undelivered);
+        if !state.leading {
+            self.work.notify_one();
+        }
     }
 
     fn hand_over(&self, state: &MutexGuard<'_, State>) {
@@ -265,85 +259,5 @@ impl State {
             std::mem::take(&mut self.waiting),
             std::mem::take(&mut self.undelivered),
         )
-    }
-}
-
-impl Pending {
-    fn new(request: Request, slot: Slot) -> Arc<Self> {
-        let body = match &request.command {
-            Command::Complete { response, .. } => response.len(),
-            Command::Save { point, .. } => point.len(),
-            _ => 0,
-        };
-        Arc::new(Pending {
-            bytes: COMMAND_BYTES + request.key.as_bytes().len() + body,
-            request,
-            slot: Mutex::new(slot),
-            answered: Condvar::new(),
-        })
-    }
-
-    /// Takes the command to be committed; false if it was withdrawn.
-    fn take(&self) -> bool {
-        let mut slot = self.slot.lock();
-        match *slot {
-            Slot::Queued => {
-                *slot = Slot::Taken;
-                true
-            }
-            Slot::Sent => true,
-            Slot::Left if bugs::is(Bug::WithdrawalIgnored) => true,
-            Slot::Left | Slot::Taken | Slot::Answered(_) => false,
-        }
-    }
-
-    /// Gives the answer to the caller. If nobody waits for it and it is a lease, that comes back.
-    fn answer(&self, answer: Result<Answer>) -> Option<Undelivered> {
-        let mut slot = self.slot.lock();
-        if matches!(*slot, Slot::Taken) {
-            *slot = Slot::Answered(answer);
-            self.answered.notify_one();
-            return None;
-        }
-        drop(slot);
-        let answer = answer.ok().filter(|a| a.reply == Reply::Claimed)?;
-        if bugs::is(Bug::UndeliveredLeaseHeld) {
-            std::mem::forget(answer);
-            return None;
-        }
-        Some(Undelivered {
-            request: Request {
-                key: self.request.key.clone(),
-                command: Command::Release {
-                    fence: answer.record?.fence,
-                },
-            },
-            _holding: answer.holding?,
-        })
-    }
-
-    fn wait(&self, deadline: Deadline) -> Result<Answer> {
-        let mut slot = self.slot.lock();
-        loop {
-            match *slot {
-                Slot::Answered(_) => {
-                    return match std::mem::replace(&mut *slot, Slot::Left) {
-                        Slot::Answered(answer) => answer,
-                        _ => Err(Error::Indeterminate),
-                    };
-                }
-                Slot::Queued if deadline.has_passed() => {
-                    *slot = Slot::Left;
-                    return Err(Error::Overloaded);
-                }
-                Slot::Taken if deadline.has_passed() => {
-                    *slot = Slot::Left;
-                    return Err(Error::Indeterminate);
-                }
-                _ => {
-                    self.answered.wait_for(&mut slot, deadline.left());
-                }
-            }
-        }
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod base;
 #[cfg(firstclaim_shuttle)]
 #[path = "engine/base/stub.rs"]
 pub(crate) mod base;
+pub(crate) mod bucket;
 pub(crate) mod catalog;
 mod commit;
 pub(crate) mod disk;
@@ -15,6 +16,7 @@ mod filter;
 mod generation;
 pub(crate) mod holders;
 pub(crate) mod journal;
+mod look;
 mod opening;
 mod overlay;
 mod seal;
@@ -24,6 +26,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 pub use self::commit::{Answer, Request};
+pub use self::look::{Seen, Tried, Vacancy};
 pub use self::upkeep::{Swept, Verified};
 
 use self::append::{Failure, Writer};
@@ -31,21 +34,13 @@ use self::catalog::Catalog;
 use self::disk::Disk;
 use self::holders::Holders;
 use self::journal::Spares;
-use self::overlay::{Entry, Found, Overlay, Slot};
+use self::overlay::{Found, Overlay};
 use crate::bugs::{self, Bug};
 use crate::builder::{Durability, Limits};
-use crate::error::{Error, Result};
 use crate::key::RecordKey;
-use crate::record::{Fence, Holder, Record, State};
+use crate::record::{Fence, State};
 use crate::sync::{AtomicBool, AtomicU64, Bell, Mutex, Ordering};
 use crate::time::{Clock, StoreTime, Timestamp};
-use crate::transition::{Command, Terms, Write, step};
-
-/// A reader that meets a freeze or a change of its key starts over; after this many times it waits
-/// for the commit right, under which there is none.
-const MAX_READ_TRIES: usize = 4;
-/// How many unfinished records are listed under one hold of the overlay.
-const UNFINISHED_PAGE: usize = 1024;
 
 /// What an engine is opened with.
 #[derive(Debug, Clone)]
@@ -111,92 +106,7 @@ pub(crate) struct Counters {
     pub(crate) base_reads: AtomicU64,
 }
 
-/// A record with whether its holder is alive.
-pub type Seen = (Arc<Record>, Holder);
-
 impl Engine {
-    /// The answer to a claim that needs no write, if it is one: the key is done, or in flight and
-    /// not to be taken over, or the fingerprint does not fit.
-    ///
-    /// # Errors
-    /// As a claim.
-    pub fn try_claim(&self, key: &RecordKey, terms: &Terms) -> Result<Option<Answer>> {
-        let now = self.time.now();
-        let Some((record, holder)) = self.look(key, now)? else {
-            return Ok(None);
-        };
-        let command = Command::Claim(terms.clone());
-        let step = step(Some(&record), holder, &command, now, Fence::from_u64(0))
-            .map_err(commit::refused)?;
-        Ok(match step.write {
-            Write::Keep => Some(Answer {
-                reply: step.reply,
-                record: Some(record),
-                holding: None,
-            }),
-            Write::Put(_) | Write::Delete => None,
-        })
-    }
-
-    /// The record of `key`, unless it has expired.
-    ///
-    /// # Errors
-    /// `Corrupt`, `Poisoned` if it may or may not have expired, or an I/O error of the base.
-    pub fn peek(&self, key: &RecordKey) -> Result<Option<Seen>> {
-        let now = self.time.now();
-        let seen = self.look(key, now)?;
-        if !seen.as_ref().is_some_and(|seen| is_doubtful(seen, now)) {
-            return Ok(seen.filter(|seen| !is_over(seen, now)));
-        }
-        let _right = self.writer.lock();
-        let seen = self.look_under_right(key, now)?;
-        self.check_settled(key, seen.as_ref(), now)?;
-        Ok(seen.filter(|seen| !is_over(seen, now)))
-    }
-
-    /// Every unfinished record whose encoded name begins with `prefix`.
-    ///
-    /// # Errors
-    /// `Corrupt` if one of them is damaged, `Poisoned` if one may or may not have expired.
-    pub fn unfinished(&self, prefix: &[u8]) -> Result<Vec<(RecordKey, Seen)>> {
-        let now = self.time.now();
-        let mut all = Vec::new();
-        self.for_each_unfinished(prefix, |page| {
-            let mut found = Vec::with_capacity(page.len());
-            for (key, slot) in page {
-                match slot {
-                    Slot::Record(record) => {
-                        let seen = self.confirm(&key, record, now)?;
-                        found.extend(seen.map(|seen| (key, seen)));
-                    }
-                    Slot::Damaged => return Err(damaged(&key)),
-                }
-            }
-            self.settle(&mut found, now)?;
-            found.retain(|(_, seen)| seen.0.is_unfinished() && !is_over(seen, now));
-            all.append(&mut found);
-            Ok(())
-        })?;
-        Ok(all)
-    }
-
-    /// Looks again at those that seem to have expired, all under one hold of the commit right.
-    fn settle(&self, found: &mut [(RecordKey, Seen)], now: Timestamp) -> Result<()> {
-        if !found.iter().any(|(_, seen)| is_doubtful(seen, now)) {
-            return Ok(());
-        }
-        let _right = self.writer.lock();
-        for (key, seen) in found {
-            if is_doubtful(seen, now)
-                && let Some(again) = self.look_under_right(key, now)?
-            {
-                self.check_settled(key, Some(&again), now)?;
-                *seen = again;
-            }
-        }
-        Ok(())
-    }
-
     /// The end of the lease with this fence, if it is the current one of `key`. No I/O: records in
     /// flight are all in memory.
     pub(crate) fn lease_end(&self, key: &RecordKey, fence: Fence) -> Option<Timestamp> {
@@ -255,126 +165,4 @@ impl Engine {
     pub(crate) fn memory_sizes(&self) -> (usize, (usize, usize)) {
         (self.overlay.entries(), self.overlay.unfinished_size())
     }
-
-    /// The record of `key`, expired or not, with its holder, without the commit right.
-    fn look(&self, key: &RecordKey, now: Timestamp) -> Result<Option<Seen>> {
-        match self.find_without_right(key, now)? {
-            Some(record) => self.confirm(key, record, now),
-            None => Ok(None),
-        }
-    }
-
-    /// Adds the holder to a record just read. A completion or a release is shown first, and then its
-    /// holder is gone: a record in flight counts as left behind only if it is still the one in force
-    /// after its holder was found gone.
-    fn confirm(
-        &self,
-        key: &RecordKey,
-        mut record: Arc<Record>,
-        now: Timestamp,
-    ) -> Result<Option<Seen>> {
-        for _ in 0..MAX_READ_TRIES {
-            let holder = self.holders.status(record.fence, now);
-            if holder == Holder::Alive || !matches!(record.state, State::InFlight { .. }) {
-                return Ok(Some((record, holder)));
-            }
-            match self.find_without_right(key, now)? {
-                Some(again) if Arc::ptr_eq(&again, &record) => return Ok(Some((again, holder))),
-                Some(again) => record = again,
-                None => return Ok(None),
-            }
-        }
-        let _right = self.writer.lock();
-        self.look_under_right(key, now)
-    }
-
-    /// Refuses to call a key vacant because its record has expired, if the frame that poisoned the
-    /// store may have put one that goes on from it. The caller has the commit right.
-    fn check_settled(&self, key: &RecordKey, seen: Option<&Seen>, now: Timestamp) -> Result<()> {
-        match seen {
-            Some(seen) if is_doubtful(seen, now) && self.unsettled.lock().contains(key) => {
-                Err(Error::Poisoned)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn look_under_right(&self, key: &RecordKey, now: Timestamp) -> Result<Option<Seen>> {
-        let found = self.find(key, now)?;
-        Ok(found.map(|record| {
-            let holder = self.holders.status(record.fence, now);
-            (record, holder)
-        }))
-    }
-
-    fn for_each_unfinished(
-        &self,
-        prefix: &[u8],
-        mut with: impl FnMut(Vec<(RecordKey, Slot)>) -> Result<()>,
-    ) -> Result<()> {
-        let mut after = None;
-        loop {
-            let page = self
-                .overlay
-                .unfinished_page(prefix, after.as_ref(), UNFINISHED_PAGE);
-            let Some((last, _)) = page.last() else {
-                return Ok(());
-            };
-            after = Some(last.clone());
-            with(page)?;
-        }
-    }
-
-    /// Looks a key up without the commit right. A miss counts only if no freeze happened since
-    /// the look-up began: what was active before may by now have changed the base.
-    fn find_without_right(&self, key: &RecordKey, now: Timestamp) -> Result<Entry> {
-        for _ in 0..MAX_READ_TRIES {
-            match self.overlay.find(key) {
-                Found::Entry(entry) => return Ok(entry),
-                Found::Damaged => return Err(damaged(key)),
-                Found::AskBase { freezes } => {
-                    let found = self.find_in_base(key, now);
-                    if self.overlay.freezes() == freezes || bugs::is(Bug::ReaderIgnoresFreezes) {
-                        return found;
-                    }
-                }
-            }
-        }
-        let _right = self.writer.lock();
-        self.find(key, now)
-    }
-
-    /// Looks a key up under the commit right.
-    fn find(&self, key: &RecordKey, now: Timestamp) -> Result<Entry> {
-        match self.overlay.find(key) {
-            Found::Entry(entry) => Ok(entry),
-            Found::Damaged => Err(damaged(key)),
-            Found::AskBase { .. } => self.find_in_base(key, now),
-        }
-    }
-
-    fn find_in_base(&self, key: &RecordKey, now: Timestamp) -> Result<Entry> {
-        self.counters.base_reads.fetch_add(1, Ordering::Relaxed);
-        let found = self.catalog.find(key, now).inspect_err(|_| {
-            if self.catalog.is_broken() {
-                self.bell.ring();
-            }
-        });
-        Ok(found?.map(Arc::new))
-    }
-}
-
-fn is_over((record, holder): &Seen, now: Timestamp) -> bool {
-    record.is_expired(*holder, now)
-}
-
-/// Whether an unfinished record seen without the commit right seems to have expired. A takeover that
-/// was decided before its holder went, or before its time came, may be on its way to the disk; then
-/// the key is not vacant, and never was.
-fn is_doubtful(seen: &Seen, now: Timestamp) -> bool {
-    seen.0.is_unfinished() && is_over(seen, now)
-}
-
-fn damaged(key: &RecordKey) -> Error {
-    Error::corrupt(base::BASE_FILE, format!("the unfinished record of {key:?}"))
 }

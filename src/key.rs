@@ -1,8 +1,10 @@
 //! The name of a record: a tenant and a key within it, as one byte string.
 
-use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::sync::{Arc, LazyLock};
 
 use crate::error::{Error, Result};
 
@@ -17,8 +19,18 @@ pub(crate) const MAX_ENCODED_BYTES: usize = 1 + MAX_TENANT_BYTES + MAX_KEY_BYTES
 ///
 /// The length in front keeps names apart, so `("a", "bc")` is not `("ab", "c")`, and the order of
 /// the bytes keeps a tenant's keys together.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RecordKey(Arc<[u8]>);
+#[derive(Clone, PartialEq, Eq)]
+pub struct RecordKey {
+    /// For tables in memory: hashed once, since a claim looks into many.
+    hash: u64,
+    bytes: Arc<[u8]>,
+}
+
+/// A table by key.
+pub(crate) type KeyMap<V> = HashMap<RecordKey, V, BuildHasherDefault<Hashed>>;
+
+/// Keyed, so that nobody can choose keys that collide.
+static HASH: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl RecordKey {
     /// Names `key` of `tenant`.
@@ -32,7 +44,7 @@ impl RecordKey {
         let mut bytes = Vec::with_capacity(1 + tenant.len() + key.len());
         bytes.extend_from_slice(&tenant_prefix(tenant));
         bytes.extend_from_slice(key);
-        Ok(RecordKey(bytes.into()))
+        Ok(Self::of(bytes.into()))
     }
 
     /// Reads an encoded name, or `None` if the bytes are not one.
@@ -41,32 +53,75 @@ impl RecordKey {
         let fits = tenant_bytes >= 1
             && bytes.len() > 1 + tenant_bytes
             && bytes.len() <= 1 + tenant_bytes + MAX_KEY_BYTES;
-        fits.then(|| RecordKey(bytes.into()))
+        fits.then(|| Self::of(bytes.into()))
+    }
+
+    fn of(bytes: Arc<[u8]>) -> Self {
+        let hash = HASH.hash_one(&*bytes);
+        RecordKey { hash, bytes }
     }
 
     /// The encoded name.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
+    }
+
+    /// Which of `shards` the key belongs to.
+    pub(crate) fn shard(&self, shards: usize) -> usize {
+        // Bits that a table does not use to find its place.
+        (self.hash >> 32) as usize % shards
     }
 
     /// The tenant's bytes.
     pub fn tenant(&self) -> &[u8] {
-        &self.0[1..self.key_offset()]
+        &self.bytes[1..self.key_offset()]
     }
 
     /// The key's bytes.
     pub fn key(&self) -> &[u8] {
-        &self.0[self.key_offset()..]
+        &self.bytes[self.key_offset()..]
     }
 
     fn key_offset(&self) -> usize {
-        1 + usize::from(self.0[0])
+        1 + usize::from(self.bytes[0])
     }
 }
 
-impl Borrow<[u8]> for RecordKey {
-    fn borrow(&self) -> &[u8] {
-        &self.0
+impl Hash for RecordKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl Ord for RecordKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.bytes.cmp(&other.bytes)
+    }
+}
+
+impl PartialOrd for RecordKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Takes a key's hash as it is.
+#[derive(Debug, Default)]
+pub(crate) struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0.rotate_left(8) ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 }
 

@@ -67,9 +67,14 @@ pub mod internals {
     pub use crate::engine::disk::directory::Directory;
     pub use crate::engine::disk::memory::MemoryDisk;
     pub use crate::engine::disk::{DirectoryLock, Disk, DiskFile};
-    pub use crate::engine::{Answer, Engine, EngineOptions, Request, Swept, Verified};
+    pub use crate::engine::{Answer, Engine, EngineOptions, Request, Tried, Vacancy};
+    pub use crate::engine::{Swept, Verified};
     pub use crate::key::RecordKey;
     pub use crate::time::Timestamp;
+
+    pub mod bucket {
+        pub use crate::engine::bucket::{Contents, entries};
+    }
 
     pub mod record {
         pub use crate::record::*;

@@ -196,13 +196,11 @@ impl Renewals {
         let mut next = later(now, LONGEST_SLEEP);
         for (fence, renewal) in table.iter_mut() {
             if renewal.next <= now {
-                let sent = queue.send(Request {
-                    key: renewal.key.clone(),
-                    command: Command::Renew {
-                        fence: *fence,
-                        lease_for: renewal.lease_for,
-                    },
-                });
+                let renew = Command::Renew {
+                    fence: *fence,
+                    lease_for: renewal.lease_for,
+                };
+                let sent = queue.send(Request::new(renewal.key.clone(), renew));
                 // If the queue is full, soon again.
                 let part = if sent { 1 } else { 8 };
                 renewal.next = later(now, renewal.lease_for / RENEWALS_PER_LEASE / part);

@@ -53,9 +53,11 @@ fn ten_batches(durability: Durability) -> [u64; 4] {
     });
     for batch in 0..BATCHES {
         let claims: Vec<Request> = (0..BATCH_CLAIMS)
-            .map(|n| Request {
-                key: key(&format!("{batch:010}-{n:010}")),
-                command: Command::Claim(terms(Duration::from_secs(60))),
+            .map(|n| {
+                Request::new(
+                    key(&format!("{batch:010}-{n:010}")),
+                    Command::Claim(terms(Duration::from_secs(60))),
+                )
             })
             .collect();
         assert!(engine.commit(&claims).iter().all(Result::is_ok));

@@ -116,10 +116,12 @@ fn a_reader_across_freeze_base_commit_and_drop_sees_the_newer_record() {
         engine.close().unwrap();
         disk.snapshot()
     };
-    // Reopened, the generation's filter is not ready, so a reader asks the table; and that is
-    // longer than what redb keeps in memory, so it asks the disk.
+    // Reopened, the generation's filter is not ready, so a reader asks the table; and redb keeps
+    // nothing in memory, so it asks the disk.
     let disk = FaultDisk::over(content);
-    let engine = open(&(Arc::new(disk.clone()) as _), &clock).unwrap();
+    let mut options = steps::options(&clock);
+    options.base_cache_bytes = 0;
+    let engine = Engine::open(Arc::new(disk.clone()), options).unwrap();
     assert_eq!(response(&engine, "z999").unwrap(), [7; 1500]);
     let (reached, at_base) = mpsc::channel();
     let (go_on, resume) = mpsc::channel::<()>();
@@ -368,10 +370,7 @@ fn later_commands_of_a_batch_see_earlier_ones() {
     use firstclaim::internals::Request;
     let (_, disk, clock) = memory();
     let engine = open(&disk, &clock).unwrap();
-    let request = |command: &Command| Request {
-        key: key("k"),
-        command: command.clone(),
-    };
+    let request = |command: &Command| Request::new(key("k"), command.clone());
     let claim = Command::Claim(steps::terms(HOUR));
     let answers = engine.commit(&[request(&claim), request(&claim), request(&claim)]);
     let replies: Vec<_> = answers.iter().map(|a| a.as_ref().unwrap().reply).collect();
@@ -387,22 +386,19 @@ fn a_batch_longer_than_a_segment_is_cut_to_fit() {
     let names: Vec<String> = (0..40).map(|n| format!("k{n}")).collect();
     let claims: Vec<Request> = names
         .iter()
-        .map(|name| Request {
-            key: key(name),
-            command: Command::Claim(steps::terms(HOUR)),
-        })
+        .map(|name| Request::new(key(name), Command::Claim(steps::terms(HOUR))))
         .collect();
     let granted = engine.commit(&claims);
     let completes: Vec<Request> = names
         .iter()
         .zip(&granted)
-        .map(|(name, answer)| Request {
-            key: key(name),
-            command: Command::Complete {
+        .map(|(name, answer)| {
+            let complete = Command::Complete {
                 fence: answer.as_ref().unwrap().record.as_ref().unwrap().fence,
                 response: vec![3; 4096].into(),
                 retain_for: None,
-            },
+            };
+            Request::new(key(name), complete)
         })
         .collect();
     assert!(engine.commit(&completes).iter().all(Result::is_ok));

@@ -19,7 +19,7 @@ use std::time::Duration;
 use faults::{Event, Fate, FaultDisk, Op};
 use firstclaim::internals::record::{Previous, Takeover};
 use firstclaim::internals::transition::{Command, Reply, Terms};
-use firstclaim::internals::{Disk, Engine, EngineOptions};
+use firstclaim::internals::{Disk, Engine, EngineOptions, Request, Tried};
 use firstclaim::{Error, ManualClock};
 use steps::{claim, commit, key, open, options, run, terms};
 
@@ -36,6 +36,35 @@ fn seen(engine: &Engine) -> (Option<(Previous, u32)>, usize) {
     let listed = engine.unfinished(&[]).unwrap().len();
     let peek = engine.peek(&key("k")).unwrap();
     (peek.map(|(r, _)| (r.previous(), r.attempt)), listed)
+}
+
+/// What a claim found out by itself before its turn to commit counts only as long as it can be right.
+#[test]
+fn a_key_found_vacant_that_was_done_before_the_commit_is_done() {
+    for moves in [0, 1, 2] {
+        let clock = ManualClock::new();
+        let disk: Arc<dyn Disk> = Arc::new(FaultDisk::new());
+        let engine = open(&disk, &clock).unwrap();
+        let terms = terms(MINUTE);
+        let Tried::MustWrite(vacancy) = engine.try_claim(&key("k"), &terms).unwrap() else {
+            panic!("nobody has claimed it");
+        };
+        assert!(vacancy.is_some());
+        run(&engine, "k", MINUTE, b"done");
+        for n in 0..moves {
+            engine.checkpoint().unwrap();
+            run(&engine, &format!("other {n}"), MINUTE, b"done");
+            clock.advance(2 * MINUTE / 3);
+        }
+        let late = Request::new(key("k"), Command::Claim(terms)).seen_vacant(vacancy);
+        let expired = moves == 2;
+        let reply = engine.commit(&[late]).remove(0).unwrap().reply;
+        assert_eq!(
+            reply == Reply::Claimed,
+            expired,
+            "after {moves} checkpoints"
+        );
+    }
 }
 
 #[test]

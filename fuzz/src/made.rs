@@ -114,10 +114,7 @@ impl Maker {
     /// Carries the commands out in one frame, and drops the leases.
     pub fn commit(&mut self, commands: Vec<(&str, Command)>) -> Fence {
         let (names, commands): (Vec<&str>, Vec<Command>) = commands.into_iter().unzip();
-        let requests = names.iter().zip(commands).map(|(name, command)| Request {
-            key: steps::key(name),
-            command,
-        });
+        let requests = names.iter().zip(commands).map(|(name, command)| Request::new(steps::key(name), command));
         let answers = self.engine.commit(&requests.collect::<Vec<_>>());
         let mut state = self.states.last().cloned().unwrap_or_default();
         for (name, answer) in names.into_iter().zip(answers) {

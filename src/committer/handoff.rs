@@ -166,10 +166,7 @@ fn claim(name: &str) -> Request {
         takeover: Takeover::Gone,
         fingerprint: None,
     };
-    Request {
-        key: key(name),
-        command: Command::Claim(terms),
-    }
+    Request::new(key(name), Command::Claim(terms))
 }
 
 fn never() -> Deadline {
@@ -265,12 +262,7 @@ fn close_beside_a_call() {
 fn sent_and_closed() {
     let world = World::new(true, 1024);
     let queue = world.queue.clone();
-    let sender = start(move || {
-        queue.send(Request {
-            key: key("sent"),
-            command: Command::Expire,
-        })
-    });
+    let sender = start(move || queue.send(Request::new(key("sent"), Command::Expire)));
     let answer = world.queue.call(&*world.engine, claim("a"), never());
     assert_has_lease(&answer);
     let engine = world.close();

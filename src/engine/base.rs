@@ -294,15 +294,29 @@ impl<'t> Transaction<'t> {
         Ok(before.map_err(|e| failed(e.into()))?.is_some())
     }
 
-    /// Calls `with` for the key of every row.
-    pub(crate) fn for_each_key(&mut self, table: &str, mut with: impl FnMut(&[u8])) -> Result<()> {
+    /// The value under `key`, if there is one. Makes no table either.
+    pub(crate) fn get(&mut self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if !self.has_table(table)? {
+            return Ok(None);
+        }
+        let value = self.table(table)?.get(key);
+        let value = value.map_err(|e| failed(e.into()))?;
+        Ok(value.map(|value| value.value().to_vec()))
+    }
+
+    /// Calls `with` for every row.
+    pub(crate) fn for_each(
+        &mut self,
+        table: &str,
+        mut with: impl FnMut(&[u8], &[u8]),
+    ) -> Result<()> {
         if !self.has_table(table)? {
             return Ok(());
         }
         let rows = self.table(table)?.iter();
         for row in rows.map_err(|e| failed(e.into()))? {
-            let (key, _) = row.map_err(|e| failed(e.into()))?;
-            with(key.value());
+            let (key, value) = row.map_err(|e| failed(e.into()))?;
+            with(key.value(), value.value());
         }
         Ok(())
     }

@@ -7,10 +7,10 @@
 mod checkpoint;
 mod ledger;
 mod rebuild;
+mod staged;
 mod sweep;
 mod verify;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ pub(crate) use self::rebuild::rebuild;
 pub(crate) use self::verify::Verification;
 use super::EngineOptions;
 use super::base::{BASE_FILE, Base, Snapshot, SnapshotTable, Transaction};
+use super::bucket;
 use super::disk::Disk;
 use super::filter::Filter;
 use super::generation::{Generation, GenerationRow, Tally};
@@ -28,7 +29,7 @@ use super::overlay::Slot;
 use crate::bugs::{self, Bug};
 use crate::codec::{checksum, decode_record, open_bytes};
 use crate::error::{Error, Result};
-use crate::key::RecordKey;
+use crate::key::{KeyMap, RecordKey};
 use crate::record::Record;
 use crate::sync::{AtomicBool, Mutex, Ordering, RwLock};
 use crate::time::{Deadline, Timestamp};
@@ -92,8 +93,8 @@ impl Catalog {
     }
 
     /// Reads all unfinished records.
-    pub(crate) fn load_unfinished(&self) -> Result<BTreeMap<RecordKey, Slot>> {
-        let mut slots = BTreeMap::new();
+    pub(crate) fn load_unfinished(&self) -> Result<KeyMap<Slot>> {
+        let mut slots = KeyMap::default();
         let mut tally = Tally::default();
         let mut damaged = false;
         let expected = self.ledger.lock().unfinished;
@@ -137,7 +138,7 @@ impl Catalog {
             self.base.read(|snapshot| {
                 let mut best = None;
                 for generation in &candidates {
-                    keep_newer(&mut best, look_up(snapshot, generation, key, now)?);
+                    keep_newer(&mut best, look_up(snapshot, generation, key, hash, now)?);
                     if bugs::is(Bug::SearchEndsAtExpiredCopy) {
                         break;
                     }
@@ -246,16 +247,21 @@ fn look_up(
     snapshot: &Snapshot,
     generation: &Generation,
     key: &RecordKey,
+    hash: u64,
     now: Timestamp,
 ) -> Result<Option<Record>> {
     let Some(table) = open_table(snapshot, generation)? else {
         return Ok(None);
     };
     let name = key.as_bytes();
-    match table.find(name, |bytes| decode_record(name, bytes))? {
-        None => Ok(None),
-        Some(Ok(record)) => Ok(Some(record).filter(|record| now < record.expires_at)),
-        Some(Err(damage)) => Err(Error::corrupt(
+    let row_key = bucket::row_key(hash, generation.buckets);
+    let found = table.find(&row_key, |row| {
+        let found = bucket::find(&row_key, row, name)?;
+        found.map(|bytes| decode_record(name, bytes)).transpose()
+    })?;
+    match found.transpose() {
+        Ok(record) => Ok(record.flatten().filter(|record| now < record.expires_at)),
+        Err(damage) => Err(Error::corrupt(
             format!("{} of {BASE_FILE}", generation.table),
             format!("the record of {key:?}: {damage}"),
         )),

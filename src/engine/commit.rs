@@ -1,15 +1,14 @@
 //! Committing a batch: look each key up, decide, append, sync, show, answer.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Engine;
 use super::append::Writer;
 use super::holders::Holding;
 use super::overlay::{Entry, unfinished_bytes};
+use super::{Engine, Vacancy};
 use crate::bugs::{self, Bug};
 use crate::error::{Error, Result};
-use crate::key::RecordKey;
+use crate::key::{KeyMap, RecordKey};
 use crate::record::{Fence, Holder, Record, State};
 use crate::sync::Ordering;
 use crate::time::Timestamp;
@@ -22,6 +21,24 @@ pub struct Request {
     pub key: RecordKey,
     /// What is asked of it.
     pub command: Command,
+    /// What the caller's own look has found: the base need not be asked again.
+    vacancy: Option<Vacancy>,
+}
+
+impl Request {
+    /// Asks `command` of `key`.
+    pub fn new(key: RecordKey, command: Command) -> Self {
+        Request {
+            key,
+            command,
+            vacancy: None,
+        }
+    }
+
+    /// The same, after a look that found the key vacant.
+    pub fn seen_vacant(self, vacancy: Option<Vacancy>) -> Self {
+        Request { vacancy, ..self }
+    }
 }
 
 /// What became of a command.
@@ -40,7 +57,7 @@ pub struct Answer {
 struct Batch {
     answers: Vec<Option<Result<Answer>>>,
     /// The changes of the frame, newest per key: a later command sees an earlier one's write.
-    changes: HashMap<RecordKey, Entry>,
+    changes: KeyMap<Entry>,
     /// Answers that hold only once the frame is durable.
     waiting: Vec<(usize, Result<Answer>)>,
     /// Leases that the frame ends.
@@ -70,6 +87,11 @@ impl Engine {
     /// Carries out the requests in order, in as few frames as they fit, and answers each. What is
     /// answered is durable and visible, or an error says that it is not.
     pub fn commit(&self, requests: &[Request]) -> Vec<Result<Answer>> {
+        self.commit_each(&requests.iter().collect::<Vec<_>>())
+    }
+
+    /// The same, from wherever they are kept.
+    pub(crate) fn commit_each(&self, requests: &[&Request]) -> Vec<Result<Answer>> {
         let mut writer = self.writer.lock();
         // Dropped before the commit right is given back.
         let guard = PoisonOnPanic::over(self);
@@ -151,7 +173,7 @@ impl Engine {
     fn decide(&self, batch: &Batch, request: &Request, now: Timestamp) -> Result<Decided> {
         let found = match batch.changes.get(&request.key) {
             Some(entry) if !bugs::is(Bug::BatchIgnoresEarlierCommands) => Ok(entry.clone()),
-            _ => self.find(&request.key, now),
+            _ => self.find(&request.key, now, request.vacancy),
         };
         let before = match (found, &request.command) {
             // The way out for a damaged record.
@@ -265,11 +287,11 @@ impl Engine {
 /// panic, they leave their keys noted: what is shown of those may not be what the next opening finds.
 struct Unsettled<'e> {
     engine: &'e Engine,
-    changes: HashMap<RecordKey, Entry>,
+    changes: KeyMap<Entry>,
 }
 
 impl Unsettled<'_> {
-    fn settled(mut self) -> HashMap<RecordKey, Entry> {
+    fn settled(mut self) -> KeyMap<Entry> {
         std::mem::take(&mut self.changes)
     }
 }

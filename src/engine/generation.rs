@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::bucket::{buckets_for, capacity_bytes};
 use super::filter::Filter;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::time::{Timestamp, micros};
@@ -66,6 +67,13 @@ impl Tally {
     }
 }
 
+/// What a new generation is made for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Capacity {
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+}
+
 /// What the base's `generations` table says of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GenerationRow {
@@ -75,8 +83,12 @@ pub(crate) struct GenerationRow {
     pub(crate) closes_at_us: u64,
     /// It takes no more puts, and its filter is stored.
     pub(crate) closed: bool,
-    /// It takes no puts beyond this many rows.
+    /// It takes no puts beyond about so many records.
     pub(crate) capacity_rows: u64,
+    /// Over so many rows its records are spread.
+    pub(crate) buckets: u32,
+    /// The bytes of all that was ever put into it.
+    pub(crate) put_bytes: u64,
 }
 
 impl GenerationRow {
@@ -84,7 +96,7 @@ impl GenerationRow {
     pub(crate) fn new(
         id: GenerationId,
         width: Duration,
-        capacity_rows: u64,
+        capacity: Capacity,
         now: Timestamp,
     ) -> Self {
         GenerationRow {
@@ -92,13 +104,17 @@ impl GenerationRow {
             tally: Tally::default(),
             closes_at_us: now.after(width).as_micros(),
             closed: false,
-            capacity_rows,
+            capacity_rows: capacity.rows,
+            buckets: buckets_for(capacity.rows, capacity.bytes),
+            put_bytes: 0,
         }
     }
 
     /// Whether it must take no more puts at `now`.
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
-        now.as_micros() >= self.closes_at_us || self.tally.rows >= self.capacity_rows
+        now.as_micros() >= self.closes_at_us
+            || self.tally.rows >= self.capacity_rows
+            || self.put_bytes >= capacity_bytes(self.buckets)
     }
 }
 
@@ -107,6 +123,7 @@ impl GenerationRow {
 pub(crate) struct Generation {
     pub(crate) id: GenerationId,
     pub(crate) table: String,
+    pub(crate) buckets: u32,
     /// Every key that the table may hold is in it, or will be before the base commit that adds
     /// it, once `filter_is_ready`.
     pub(crate) filter: Filter,
@@ -139,6 +156,7 @@ impl Generation {
         let generation = Generation {
             id: row.id,
             table: row.id.table(),
+            buckets: row.buckets,
             filter_is_ready: AtomicBool::new(filter.is_some()),
             filter: filter.unwrap_or_else(|| Filter::for_keys(row.capacity_rows)),
             findings: Arc::default(),
@@ -152,6 +170,7 @@ impl Generation {
         Generation {
             id: self.id,
             table: self.table.clone(),
+            buckets: self.buckets,
             filter,
             filter_is_ready: AtomicBool::new(true),
             findings: self.findings.clone(),
@@ -246,13 +265,20 @@ mod tests {
         assert!(ends.len() < 160, "{} buckets", ends.len());
     }
 
+    fn capacity(rows: u64) -> Capacity {
+        Capacity {
+            rows,
+            bytes: rows * 300,
+        }
+    }
+
     #[test]
     fn a_generation_is_due_when_full_or_over() {
         let id = GenerationId {
             end_us: 0,
             number: 1,
         };
-        let mut row = GenerationRow::new(id, Duration::from_secs(60), 2, NOW);
+        let mut row = GenerationRow::new(id, Duration::from_secs(60), capacity(2), NOW);
         assert!(!row.is_due(NOW));
         assert!(row.is_due(NOW.after(Duration::from_secs(60))));
         row.tally.add(3);
@@ -261,6 +287,9 @@ mod tests {
         row.tally.remove(3);
         row.tally.remove(4);
         assert_eq!(row.tally, Tally::default());
+        assert!(!row.is_due(NOW));
+        row.put_bytes = capacity_bytes(row.buckets);
+        assert!(row.is_due(NOW));
     }
 
     #[test]
@@ -276,7 +305,7 @@ mod tests {
             end_us: 0,
             number: 1,
         };
-        let mut row = GenerationRow::new(id, Duration::from_secs(60), 100, NOW);
+        let mut row = GenerationRow::new(id, Duration::from_secs(60), capacity(100), NOW);
         row.tally.add(3);
         let loaded = Generation::loaded(&row, None);
         assert!(!loaded.filter_is_ready() && loaded.may_contain(9));

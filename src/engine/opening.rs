@@ -18,7 +18,7 @@ use super::seal::{self, Seal};
 use super::{Counters, Engine, EngineOptions};
 use crate::bugs::{self, Bug};
 use crate::error::{Error, Result};
-use crate::key::RecordKey;
+use crate::key::{KeyMap, RecordKey};
 use crate::record::Fence;
 use crate::sync::{AtomicBool, AtomicU64, Bell, Mutex};
 use crate::time::{StoreTime, Timestamp};
@@ -182,7 +182,7 @@ fn check_counts(before: &StoreRow, recovered: &Recovered, newest_segment: u64) -
 /// limits left unfinished, which a takeover must be able to write again.
 fn longest_body(
     options: &EngineOptions,
-    unfinished: &BTreeMap<RecordKey, Slot>,
+    unfinished: &KeyMap<Slot>,
     recovered: &Recovered,
 ) -> usize {
     let slots = unfinished.values().filter_map(|slot| match slot {

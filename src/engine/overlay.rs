@@ -4,11 +4,9 @@
 //! frozen records are in the base and published there, readers still find them here. A hit is
 //! final: expired, tombstone or not, nothing older is asked.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::key::RecordKey;
+use crate::key::{KeyMap, RecordKey};
 use crate::record::Record;
 use crate::sync::RwLock;
 
@@ -41,7 +39,7 @@ pub(crate) enum Slot {
 /// The records of a frozen overlay, and what to tell the base when it has taken them.
 #[derive(Debug)]
 pub(crate) struct Frozen {
-    pub(crate) entries: HashMap<RecordKey, Entry>,
+    pub(crate) entries: KeyMap<Entry>,
     /// The last batch in it.
     pub(crate) through: u64,
     /// The segment that comes after.
@@ -51,29 +49,40 @@ pub(crate) struct Frozen {
 }
 
 /// The overlay, and beside it every unfinished record of the store, wherever it is kept.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Overlay(RwLock<Layers>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Layers {
-    active: HashMap<RecordKey, Entry>,
+    active: KeyMap<Entry>,
     frozen: Option<Arc<Frozen>>,
     freezes: u64,
-    /// In flight or released, by what was last published, and those found damaged at opening.
-    unfinished: BTreeMap<RecordKey, Slot>,
+    /// In flight or released, by what was last published, and those found damaged at opening. In
+    /// shards, so that they can be gone through a part at a time.
+    unfinished: Vec<KeyMap<Slot>>,
+    unfinished_count: usize,
     /// The bytes of keys and recovery points in `unfinished`.
     unfinished_bytes: usize,
 }
 
 impl Overlay {
+    /// Of a million unfinished records, four thousand are in each.
+    pub(crate) const SHARDS: usize = 256;
+
     /// An overlay over a base with these unfinished records.
-    pub(crate) fn over(unfinished: BTreeMap<RecordKey, Slot>) -> Self {
-        let unfinished_bytes = unfinished.iter().map(|(k, s)| slot_bytes(k, s)).sum();
-        Overlay(RwLock::new(Layers {
-            unfinished,
-            unfinished_bytes,
-            ..Layers::default()
-        }))
+    pub(crate) fn over(unfinished: impl IntoIterator<Item = (RecordKey, Slot)>) -> Self {
+        let mut layers = Layers {
+            active: KeyMap::default(),
+            frozen: None,
+            freezes: 0,
+            unfinished: (0..Self::SHARDS).map(|_| KeyMap::default()).collect(),
+            unfinished_count: 0,
+            unfinished_bytes: 0,
+        };
+        for (key, slot) in unfinished {
+            layers.set_unfinished(&key, Some(slot));
+        }
+        Overlay(RwLock::new(layers))
     }
 
     /// What is known of `key`.
@@ -84,7 +93,8 @@ impl Overlay {
             .active
             .get(key)
             .or_else(|| frozen.and_then(|frozen| frozen.entries.get(key)));
-        match (entry, layers.unfinished.get(key)) {
+        let shard = &layers.unfinished[key.shard(Self::SHARDS)];
+        match (entry, shard.get(key)) {
             (Some(entry), _) => Found::Entry(entry.clone()),
             (None, Some(Slot::Record(record))) => Found::Entry(Some(record.clone())),
             (None, Some(Slot::Damaged)) => Found::Damaged,
@@ -147,22 +157,12 @@ impl Overlay {
         drop(frozen);
     }
 
-    /// The first `most` unfinished records after `after` whose encoded names begin with `prefix`,
-    /// in order. A page at a time, so that a long list does not hold up commits.
-    pub(crate) fn unfinished_page(
-        &self,
-        prefix: &[u8],
-        after: Option<&RecordKey>,
-        most: usize,
-    ) -> Vec<(RecordKey, Slot)> {
+    /// The unfinished records of one shard whose encoded names begin with `prefix`. A shard at a
+    /// time, so that a long list does not hold up commits.
+    pub(crate) fn unfinished_in(&self, shard: usize, prefix: &[u8]) -> Vec<(RecordKey, Slot)> {
         let layers = self.0.read();
-        let from = match after {
-            Some(key) => Bound::Excluded(key.as_bytes()),
-            None => Bound::Included(prefix),
-        };
-        let rest = layers.unfinished.range::<[u8], _>((from, Bound::Unbounded));
-        rest.take_while(|(key, _)| key.as_bytes().starts_with(prefix))
-            .take(most)
+        let all = layers.unfinished[shard].iter();
+        all.filter(|(key, _)| key.as_bytes().starts_with(prefix))
             .map(|(key, slot)| (key.clone(), slot.clone()))
             .collect()
     }
@@ -170,7 +170,7 @@ impl Overlay {
     /// How many unfinished records there are, and the bytes of their keys and recovery points.
     pub(crate) fn unfinished_size(&self) -> (usize, usize) {
         let layers = self.0.read();
-        (layers.unfinished.len(), layers.unfinished_bytes)
+        (layers.unfinished_count, layers.unfinished_bytes)
     }
 
     /// How many records and tombstones are in memory, active and frozen.
@@ -182,15 +182,24 @@ impl Overlay {
 
 impl Layers {
     fn note_unfinished(&mut self, key: &RecordKey, entry: &Entry) {
-        let before = match entry {
-            Some(record) if record.is_unfinished() => {
-                let slot = Slot::Record(record.clone());
+        let unfinished = entry.as_ref().filter(|record| record.is_unfinished());
+        self.set_unfinished(key, unfinished.map(|record| Slot::Record(record.clone())));
+    }
+
+    fn set_unfinished(&mut self, key: &RecordKey, slot: Option<Slot>) {
+        let shard = &mut self.unfinished[key.shard(Overlay::SHARDS)];
+        let before = match slot {
+            Some(slot) => {
+                self.unfinished_count += 1;
                 self.unfinished_bytes += slot_bytes(key, &slot);
-                self.unfinished.insert(key.clone(), slot)
+                shard.insert(key.clone(), slot)
             }
-            _ => self.unfinished.remove(key),
+            None => shard.remove(key),
         };
-        self.unfinished_bytes -= before.map_or(0, |slot| slot_bytes(key, &slot));
+        if let Some(before) = before {
+            self.unfinished_count -= 1;
+            self.unfinished_bytes -= slot_bytes(key, &before);
+        }
     }
 }
 
@@ -220,7 +229,7 @@ mod tests {
 
     #[test]
     fn what_is_frozen_stays_to_be_found_until_it_is_dropped() {
-        let overlay = Overlay::default();
+        let overlay = Overlay::over([]);
         assert!(overlay.active_is_empty());
         overlay.publish([(key("a"), None), (key("b"), None), (key("c"), None)]);
         assert!(!overlay.active_is_empty());

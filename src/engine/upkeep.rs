@@ -14,6 +14,9 @@ use crate::sync::Ordering;
 use crate::time::Timestamp;
 use crate::transition::{Command, Reply};
 
+/// A commit removes no more expired unfinished records.
+const EXPIRIES_PER_COMMIT: usize = 1024;
+
 /// What a sweep removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -186,14 +189,13 @@ impl Engine {
         });
         let command = Command::Expire;
         let requests: Vec<Request> = expired
-            .map(|key| Request {
-                key,
-                command: command.clone(),
-            })
+            .map(|key| Request::new(key, command.clone()))
             .collect();
         let mut removed = 0;
-        for answer in self.commit(&requests) {
-            removed += u64::from(answer?.reply == Reply::Changed);
+        for some in requests.chunks(EXPIRIES_PER_COMMIT) {
+            for answer in self.commit(some) {
+                removed += u64::from(answer?.reply == Reply::Changed);
+            }
         }
         Ok(removed)
     }

@@ -7,7 +7,7 @@ use super::unfinished::Unfinished;
 use crate::builder::{Builder, Limits};
 use crate::committer::{self, Queue};
 use crate::engine::disk::{DirectoryLock, Disk};
-use crate::engine::{Answer, Engine, EngineOptions, Request};
+use crate::engine::{Answer, Engine, EngineOptions, Request, Tried};
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
 use crate::maintenance::{self, KeptRenewed, Renewals, Rhythm};
@@ -42,6 +42,12 @@ pub(crate) struct Open<'h> {
 impl Open<'_> {
     pub(crate) fn engine(&self) -> &Engine {
         &self.handle.engine
+    }
+
+    fn call(&self, request: Request) -> Result<Answer> {
+        let Handle { engine, queue, .. } = self.handle;
+        let deadline = Deadline::after(self.handle.options.queue_wait);
+        queue.call(&**engine, request, deadline)
     }
 }
 
@@ -113,21 +119,18 @@ impl Handle {
 
     /// Commits one command.
     pub(crate) fn call(&self, key: RecordKey, command: Command) -> Result<Answer> {
-        let _open = self.enter()?;
-        let deadline = Deadline::after(self.options.queue_wait);
-        let request = Request { key, command };
-        self.queue.call(&*self.engine, request, deadline)
+        self.enter()?.call(Request::new(key, command))
     }
 
     /// Claims a key: without the queue if the answer needs no write.
     pub(crate) fn claim(&self, key: RecordKey, terms: Terms) -> Result<Answer> {
-        {
-            let open = self.enter()?;
-            if let Some(answer) = open.engine().try_claim(&key, &terms)? {
-                return Ok(answer);
+        let open = self.enter()?;
+        match open.engine().try_claim(&key, &terms)? {
+            Tried::Answered(answer) => Ok(answer),
+            Tried::MustWrite(vacancy) => {
+                open.call(Request::new(key, Command::Claim(terms)).seen_vacant(vacancy))
             }
         }
-        self.call(key, Command::Claim(terms))
     }
 
     pub(crate) fn unfinished(&self, prefix: &[u8]) -> Result<Vec<Unfinished>> {

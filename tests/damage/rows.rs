@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use firstclaim::internals::bucket::{self, Contents};
 use firstclaim::{Claim, Error};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 
@@ -20,42 +21,73 @@ fn done_tables(path: &Path) -> Vec<String> {
 
 type Bytes = &'static [u8];
 
-fn change_row(path: &Path, table: &str, key: &[u8], value: Option<&[u8]>) {
+/// Opens a table of the closed store at `path`, changes it, and commits.
+fn change_table(path: &Path, table: &str, change: impl FnOnce(&mut redb::Table<'_, Bytes, Bytes>)) {
     let definition: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new(table);
     let database = redb::Database::open(path.join("base.redb")).unwrap();
     let write = database.begin_write().unwrap();
-    {
-        let mut table = write.open_table(definition).unwrap();
+    change(&mut write.open_table(definition).unwrap());
+    write.commit().unwrap();
+}
+
+fn change_row(path: &Path, table: &str, key: &[u8], value: Option<&[u8]>) {
+    change_table(path, table, |table| {
         match value {
             Some(value) => table.insert(key, value).unwrap(),
             None => table.remove(key).unwrap(),
         };
-    }
-    write.commit().unwrap();
+    });
 }
 
-fn find_row(path: &Path, table: &str, key: &[u8]) -> Option<Vec<u8>> {
+/// The rows of a table.
+fn rows(path: &Path, table: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     let definition: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new(table);
     let database = redb::Database::open(path.join("base.redb")).unwrap();
     let read = database.begin_read().unwrap();
     let table = read.open_table(definition).unwrap();
-    let value = ReadableTable::get(&table, key).unwrap();
-    value.map(|value| value.value().to_vec())
+    let rows = table.iter().unwrap().map(|row| row.unwrap());
+    rows.map(|(key, value)| (key.value().to_vec(), value.value().to_vec()))
+        .collect()
 }
 
-fn row(path: &Path, table: &str, key: &[u8]) -> Vec<u8> {
-    find_row(path, table, key).unwrap()
+/// The bucket of a done record, and the record.
+fn find_record(path: &Path, table: &str, name: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    rows(path, table).into_iter().find_map(|(key, row)| {
+        let mut entries = bucket::entries(&row).unwrap().map(Result::unwrap);
+        let (_, record) = entries.find(|(found, _)| *found == name)?;
+        Some((key, record.to_vec()))
+    })
+}
+
+/// The table of a done record, its bucket, and the record.
+fn home_of(path: &Path, name: &[u8]) -> (String, Vec<u8>, Vec<u8>) {
+    let mut tables = done_tables(path).into_iter();
+    let home = tables.find_map(|table| {
+        let (key, record) = find_record(path, &table, name)?;
+        Some((table, key, record))
+    });
+    home.unwrap()
+}
+
+/// Changes one record of a bucket, and seals that again.
+fn change_record(path: &Path, table: &str, key: &[u8], name: &[u8], record: Option<&[u8]>) {
+    let old = rows(path, table).into_iter().find(|(k, _)| k == key);
+    let old = old.map(|(_, row)| row);
+    let mut contents = old
+        .as_ref()
+        .map_or_else(Contents::default, |row| Contents::of(row).unwrap());
+    contents.set(name, record);
+    change_row(path, table, key, contents.row(key).as_deref());
 }
 
 #[test]
 fn a_damaged_record_is_corrupt_until_it_is_forgotten() {
     let temp = tempfile::tempdir().unwrap();
     let path = closed(temp.path());
-    let table = done_tables(&path).pop().unwrap();
-    let mut value = row(&path, &table, b"\x01tbase7");
-    let middle = value.len() / 2;
-    value[middle] ^= 1;
-    change_row(&path, &table, b"\x01tbase7", Some(&value));
+    let (table, key, mut record) = home_of(&path, b"\x01tbase7");
+    let middle = record.len() / 2;
+    record[middle] ^= 1;
+    change_record(&path, &table, &key, b"\x01tbase7", Some(&record));
     let store = options(&path).open().unwrap();
     for result in [
         store.claim("t", "base7").map(drop),
@@ -79,8 +111,8 @@ fn a_damaged_record_is_corrupt_until_it_is_forgotten() {
 fn a_lost_record_makes_its_key_corrupt_once_verification_has_passed() {
     let temp = tempfile::tempdir().unwrap();
     let path = closed(temp.path());
-    let table = done_tables(&path).pop().unwrap();
-    change_row(&path, &table, b"\x01tbase7", None);
+    let (table, key, _) = home_of(&path, b"\x01tbase7");
+    change_record(&path, &table, &key, b"\x01tbase7", None);
     let store = options(&path).open().unwrap();
     assert!(matches!(store.verify(), Err(Error::Corrupt { .. })));
     let lost = store.claim("t", "base7");
@@ -92,7 +124,7 @@ fn a_lost_record_makes_its_key_corrupt_once_verification_has_passed() {
 fn a_missing_table_is_corrupt_not_vacant() {
     let temp = tempfile::tempdir().unwrap();
     let path = closed(temp.path());
-    let table = done_tables(&path).pop().unwrap();
+    let (table, ..) = home_of(&path, b"\x01tbase7");
     {
         let definition: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new(&table);
         let database = redb::Database::open(path.join("base.redb")).unwrap();
@@ -156,13 +188,14 @@ fn an_expired_copy_beside_a_live_one_is_passed_over() {
     let name = b"\x01tlater";
     let home = tables
         .iter()
-        .find(|t| find_row(&path, t, name).is_some())
+        .find(|t| find_record(&path, t, name).is_some())
         .unwrap();
     let other = tables
         .iter()
-        .find(|t| find_row(&path, t, name).is_none())
+        .find(|t| find_record(&path, t, name).is_none())
         .unwrap();
-    let live = decode_record(name, &row(&path, home, name)).unwrap();
+    let (_, live) = find_record(&path, home, name).unwrap();
+    let live = decode_record(name, &live).unwrap();
     let expired = Record {
         expires_at: Timestamp::from_micros(1),
         state: State::Done {
@@ -173,7 +206,8 @@ fn an_expired_copy_beside_a_live_one_is_passed_over() {
     };
     let mut bytes = Vec::new();
     encode_record(name, &expired, &mut bytes);
-    change_row(&path, other, name, Some(&bytes));
+    // So few records are all in one bucket.
+    change_record(&path, other, &[0; 4], name, Some(&bytes));
     let store = options(&path).open().unwrap();
     assert_done(&store, "later", "l");
 }

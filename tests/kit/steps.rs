@@ -49,11 +49,7 @@ pub fn terms(retain_for: Duration) -> Terms {
 
 /// Carries out one command.
 pub fn commit(engine: &Engine, name: &str, command: Command) -> Result<Answer> {
-    let request = Request {
-        key: key(name),
-        command,
-    };
-    engine.commit(&[request]).remove(0)
+    engine.commit(&[Request::new(key(name), command)]).remove(0)
 }
 
 pub fn claim(engine: &Engine, name: &str, retain_for: Duration) -> Result<Answer> {

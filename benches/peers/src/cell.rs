@@ -22,6 +22,8 @@ pub enum Work {
     Cycle,
     /// A claim of a key that is done.
     Replay,
+    /// A claim of a key that was done a moment ago.
+    ReplayRecent,
     /// A claim of a key that is in flight.
     InFlight,
 }
@@ -32,6 +34,7 @@ impl Work {
             Work::Claim => "claim",
             Work::Cycle => "cycle",
             Work::Replay => "replay",
+            Work::ReplayRecent => "replay_recent",
             Work::InFlight => "in_flight",
         }
     }
@@ -78,23 +81,26 @@ pub struct Row {
 const WARMING: u8 = 0;
 const MEASURED: u8 = 1;
 const OVER: u8 = 2;
-/// Keys that are asked for in [`Work::InFlight`].
-const RUNNING_KEYS: usize = 1000;
+/// Keys that are made for [`Work::InFlight`] and [`Work::ReplayRecent`].
+const ASKED_KEYS: usize = 1000;
 
 /// Measures a cell.
 pub fn run(filled: &Filled, peer: &dyn Peer, cell: Cell, round: usize) -> Result<Row> {
-    let running: Vec<Key> = match cell.work {
-        Work::InFlight => (0..RUNNING_KEYS).map(|_| Key::fresh()).collect(),
+    let asked: Vec<Key> = match cell.work {
+        Work::InFlight | Work::ReplayRecent => (0..ASKED_KEYS).map(|_| Key::fresh()).collect(),
         _ => Vec::new(),
     };
     let mut holder = peer.client()?;
-    for key in &running {
+    for key in &asked {
         holder.claim(key, retention(cell))?;
+        if cell.work == Work::ReplayRecent {
+            holder.complete(key, &RESPONSE, retention(cell))?;
+        }
     }
     let shared = Shared {
         filled,
         cell,
-        running,
+        asked,
         phase: AtomicU8::new(WARMING),
         start: Barrier::new(cell.clients + 1),
     };
@@ -112,7 +118,7 @@ fn retention(cell: Cell) -> Duration {
 struct Shared<'f> {
     filled: &'f Filled,
     cell: Cell,
-    running: Vec<Key>,
+    asked: Vec<Key>,
     phase: AtomicU8,
     start: Barrier,
 }
@@ -197,7 +203,9 @@ fn next_key(shared: &Shared<'_>) -> Key {
             let live = shared.filled.live_keys;
             Key::live(fastrand::u64(live - live.div_ceil(2)..live))
         }
-        Work::InFlight => shared.running[fastrand::usize(..shared.running.len())].clone(),
+        Work::InFlight | Work::ReplayRecent => {
+            shared.asked[fastrand::usize(..shared.asked.len())].clone()
+        }
     }
 }
 
@@ -209,7 +217,7 @@ fn work(client: &mut dyn Client, cell: Cell, key: &Key) -> Result<()> {
             client.claim(key, retain_for)?;
             client.complete(key, &RESPONSE, retain_for)
         }
-        Work::Replay => {
+        Work::Replay | Work::ReplayRecent => {
             let seen = client.ask(key).context("a key that is done")?;
             ensure!(matches!(seen, Seen::Done { bytes: 200 }), "{seen:?}");
             Ok(())

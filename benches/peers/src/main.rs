@@ -5,11 +5,13 @@
 
 #![allow(clippy::disallowed_methods)] // it reads clocks, and each engine has threads of its own
 
+mod bars;
 mod cell;
 mod child;
 mod engines;
 mod key;
 mod plan;
+mod plot;
 mod report;
 mod run;
 mod usage;
@@ -24,6 +26,8 @@ cargo run --release -p peers -- [OPTION]…
     --quick            claim and cycle by all engines on small stores, in under a minute
     --group NAME       only that group of cells: beside-100k, beside-1m, sustained
     --engines A,B      only those engines
+    --work NAME        only that work: claim, cycle, replay, replay_recent, in_flight
+    --clients N        only by so many clients
     --rounds N         so many rounds
     --json FILE        the rows, one for each round, as a JSON list
     --plots DIRECTORY  the medians as SVG
@@ -35,6 +39,8 @@ pub struct Options {
     quick: bool,
     group: Option<String>,
     engines: Option<Vec<String>>,
+    work: Option<String>,
+    clients: Option<usize>,
     rounds: Option<usize>,
     json: Option<PathBuf>,
     plots: Option<PathBuf>,
@@ -55,6 +61,8 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
                 let names = parser.value()?.string()?;
                 options.engines = Some(names.split(',').map(str::to_owned).collect());
             }
+            Arg::Long("work") => options.work = Some(parser.value()?.string()?),
+            Arg::Long("clients") => options.clients = Some(parser.value()?.parse()?),
             Arg::Long("rounds") => options.rounds = Some(parser.value()?.parse()?),
             Arg::Long("json") => options.json = Some(parser.value()?.into()),
             Arg::Long("plots") => options.plots = Some(parser.value()?.into()),
@@ -88,11 +96,12 @@ fn main() -> Result<()> {
     }
     let rows = run::run(&options, &directory)?;
     report::print(&rows);
+    report::print_bars(&rows);
     if let Some(file) = &options.json {
         std::fs::write(file, serde_json::to_string_pretty(&rows)?)?;
     }
     if let Some(plots) = &options.plots {
-        report::plot(&rows, plots)?;
+        plot::draw(&rows, plots)?;
     }
     Ok(())
 }

@@ -63,6 +63,7 @@ pub fn full() -> Vec<Group> {
                 short(Work::Claim, &[1, 8, 64], 2.0),
                 short(Work::Cycle, &[1, 8, 64], 2.0),
                 short(Work::Replay, &[1, 64], 0.5),
+                short(Work::ReplayRecent, &[1], 0.5),
                 short(Work::InFlight, &[1, 64], 0.5),
             ]
             .concat(),

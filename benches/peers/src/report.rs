@@ -1,9 +1,6 @@
-//! The medians over the rounds: as a table, and as plots.
+//! The medians over the rounds, as a table.
 
-use std::path::Path;
-
-use anyhow::Result;
-
+use crate::bars;
 use crate::cell::Row;
 use crate::engines::ALL;
 
@@ -11,7 +8,7 @@ use crate::engines::ALL;
 const LIMIT: &str = "limit";
 
 /// What the rows of one cell and engine have in common.
-type Group<'r> = Vec<&'r Row>;
+pub type Group<'r> = Vec<&'r Row>;
 
 pub fn median(rows: &[&Row], of: impl Fn(&Row) -> f64) -> f64 {
     let mut values: Vec<f64> = rows.iter().map(|row| of(row)).collect();
@@ -20,7 +17,7 @@ pub fn median(rows: &[&Row], of: impl Fn(&Row) -> f64) -> f64 {
 }
 
 /// The rows by cell, in the order measured, and within by engine.
-fn groups(rows: &[Row]) -> Vec<Group<'_>> {
+pub fn groups(rows: &[Row]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     let key = |row: &Row| {
         (
@@ -110,6 +107,20 @@ fn ratio_to_limit(rows: &[Row], group: &[&Row]) -> Option<f64> {
     })
 }
 
-pub fn plot(_rows: &[Row], _directory: &Path) -> Result<()> {
-    Ok(())
+/// Which bars the medians meet.
+pub fn print_bars(rows: &[Row]) {
+    let bars = bars::bars(rows);
+    if !bars.is_empty() {
+        println!();
+    }
+    for bar in bars {
+        println!(
+            "{:<60}{:>9.2}  {} {:<5} {}",
+            bar.what,
+            bar.value,
+            if bar.at_least { "at least" } else { "at most " },
+            bar.bar,
+            if bar.is_met() { "met" } else { "NOT MET" },
+        );
+    }
 }

@@ -30,6 +30,17 @@ pub fn run(options: &Options, directory: &Path) -> Result<Vec<Row>> {
             group.contestants.retain(is_named);
         }
     }
+    for group in &mut groups {
+        let work = options.work.as_deref();
+        group.cells.retain(|cell| {
+            work.is_none_or(|work| work == cell.work.name())
+                && options
+                    .clients
+                    .is_none_or(|clients| clients == cell.clients)
+        });
+    }
+    groups.retain(|group| !group.cells.is_empty() && !group.contestants.is_empty());
+    ensure!(!groups.is_empty(), "no such cell");
     let mut rows = Vec::new();
     for mut group in groups {
         group.rounds = options.rounds.unwrap_or(group.rounds);

@@ -72,7 +72,7 @@ impl Commit for StandIn {
 
     fn make_room(&self) {}
 
-    fn commit(&self, requests: &[Request]) -> Vec<Result<Answer>> {
+    fn commit(&self, requests: &[&Request]) -> Vec<Result<Answer>> {
         let before = self.committing.swap(true, Ordering::SeqCst);
         let first = {
             let mut committed = self
@@ -80,7 +80,7 @@ impl Commit for StandIn {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             let first = committed.len() as u64 + 1;
-            committed.extend_from_slice(requests);
+            committed.extend(requests.iter().copied().cloned());
             // Beyond `lead`, which would take it for a commit that failed.
             if before {
                 committed.push(two_leaders());
@@ -97,8 +97,5 @@ impl Commit for StandIn {
 
 /// What is noted if two commit at once.
 pub(super) fn two_leaders() -> Request {
-    Request {
-        key: key("two leaders"),
-        command: Command::Expire,
-    }
+    Request::new(key("two leaders"), Command::Expire)
 }

@@ -164,9 +164,20 @@ impl Transaction<'_> {
         Ok(self.rows(table).remove(key).is_some())
     }
 
-    pub(crate) fn for_each_key(&mut self, table: &str, with: impl FnMut(&[u8])) -> Result<()> {
+    pub(crate) fn get(&mut self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self
+            .tables
+            .get(table)
+            .and_then(|rows| rows.get(key).cloned()))
+    }
+
+    pub(crate) fn for_each(
+        &mut self,
+        table: &str,
+        mut with: impl FnMut(&[u8], &[u8]),
+    ) -> Result<()> {
         if let Some(rows) = self.tables.get(table) {
-            rows.keys().map(Vec::as_slice).for_each(with);
+            rows.iter().for_each(|(key, value)| with(key, value));
         }
         Ok(())
     }

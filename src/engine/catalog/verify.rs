@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::ledger::{Ledger, UNFINISHED};
 use super::{Catalog, open_table};
-use crate::codec::{checksum, decode_record};
+use crate::codec::{checksum, decode_record, open_bytes};
 use crate::engine::base::{BASE_FILE, Snapshot, SnapshotTable};
+use crate::engine::bucket;
 use crate::engine::generation::{Generation, Tally};
 use crate::error::{Error, Result};
 use crate::sync::{AtomicBool, Ordering};
@@ -85,7 +86,7 @@ impl Catalog {
             *found = before.clone();
             let expected = Ledger::read(snapshot)?.unfinished;
             let read = match snapshot.table(UNFINISHED)? {
-                Some(table) => self.read_through(&table, UNFINISHED, found, stop, |_| ())?,
+                Some(table) => self.read_unfinished(&table, found, stop)?,
                 None => Tally::default(),
             };
             Ok(read == expected)
@@ -117,7 +118,7 @@ impl Catalog {
             let Some(row) = ledger.generations.get(&generation.id) else {
                 return Ok(true);
             };
-            let read = self.read_through(&table, &generation.table, found, stop, |hash| {
+            let read = self.read_generation(&table, generation, found, stop, |hash| {
                 if complete_filter {
                     generation.filter.insert(hash);
                 }
@@ -134,33 +135,61 @@ impl Catalog {
         Ok(())
     }
 
-    /// Reads a table through: checks every record, and that its key leads to it.
-    fn read_through(
+    /// Reads the unfinished records through: checks each, and that its name leads to it.
+    fn read_unfinished(
         &self,
         table: &SnapshotTable,
-        name: &str,
+        found: &mut Verification,
+        stop: &AtomicBool,
+    ) -> Result<Tally> {
+        let mut tally = Tally::default();
+        table.for_each(|name, record| {
+            end_if(stop)?;
+            // A row that its key does not lead to is as good as lost.
+            if table.find(name, |again| again == record)? == Some(true) {
+                tally.add(checksum(self.hash_seed, name));
+            }
+            found.note_record(UNFINISHED, name, record);
+            Ok(())
+        })?;
+        Ok(tally)
+    }
+
+    /// Reads a generation through: checks every row and every record in it, and that its name leads to
+    /// it.
+    fn read_generation(
+        &self,
+        table: &SnapshotTable,
+        generation: &Generation,
         found: &mut Verification,
         stop: &AtomicBool,
         mut with_hash: impl FnMut(u64),
     ) -> Result<Tally> {
         let mut tally = Tally::default();
-        table.for_each(|key, bytes| {
-            if stop.load(Ordering::SeqCst) {
-                return Err(Error::Closed);
+        table.for_each(|key, row| {
+            end_if(stop)?;
+            let is_found = table.find(key, |again| again == row)? == Some(true);
+            if let Err(damage) = open_bytes(key, row) {
+                found.note_damage(format!("{}, row {key:?}: {damage}", generation.table));
             }
-            let hash = checksum(self.hash_seed, key);
-            // A row that its key does not lead to is as good as lost.
-            if table.find(key, |again| again == bytes)? == Some(true) {
-                tally.add(hash);
-            }
-            with_hash(hash);
-            found.records += 1;
-            if let Err(damage) = decode_record(key, bytes) {
-                found.note_damage(format!("{name}, key {}: {damage}", key.escape_ascii()));
+            for (name, record) in bucket::entries(row).into_iter().flatten().flatten() {
+                let hash = checksum(self.hash_seed, name);
+                if is_found && key == bucket::row_key(hash, generation.buckets) {
+                    tally.add(hash);
+                }
+                with_hash(hash);
+                found.note_record(&generation.table, name, record);
             }
             Ok(())
         })?;
         Ok(tally)
+    }
+}
+
+fn end_if(stop: &AtomicBool) -> Result<()> {
+    match stop.load(Ordering::SeqCst) {
+        true => Err(Error::Closed),
+        false => Ok(()),
     }
 }
 
@@ -173,6 +202,13 @@ impl Verification {
                 BASE_FILE,
                 format!("{} damages, the first: {what}", self.damaged),
             )),
+        }
+    }
+
+    fn note_record(&mut self, table: &str, name: &[u8], record: &[u8]) {
+        self.records += 1;
+        if let Err(damage) = decode_record(name, record) {
+            self.note_damage(format!("{table}, key {}: {damage}", name.escape_ascii()));
         }
     }
 

@@ -135,10 +135,7 @@ fn terms(takeover: Takeover) -> Terms {
 }
 
 fn request(name: &str, command: Command) -> Request {
-    Request {
-        key: key(name),
-        command,
-    }
+    Request::new(key(name), command)
 }
 
 impl World {

@@ -51,6 +51,7 @@ fn store(directory: &Path, durability: Durability) -> Result<Store> {
         .durability(durability)
         .limits(limits())
         .sweep_every(Duration::from_secs(5))
+        .journal_bytes(std::env::var("JB").map_or(16 << 20, |s| s.parse::<u64>().unwrap() << 20))
         .open()?)
 }
 
@@ -102,24 +103,24 @@ pub fn fill(directory: &Path, keys: u64) -> Result<()> {
         let claims: Vec<Request> = numbers
             .map(|n| {
                 let Key { tenant, key } = Key::live(n);
-                Ok(Request {
-                    key: RecordKey::new(tenant.as_bytes(), key.as_bytes(), 255)?,
-                    command: Command::Claim(terms.clone()),
-                })
+                Ok(Request::new(
+                    RecordKey::new(tenant.as_bytes(), key.as_bytes(), 255)?,
+                    Command::Claim(terms.clone()),
+                ))
             })
             .collect::<firstclaim::Result<_>>()?;
         let claimed = engine.commit(&claims);
         let mut completions = Vec::with_capacity(claims.len());
         for (request, answer) in claims.iter().zip(claimed) {
             let record = answer?.record.context("a new key is claimed")?;
-            completions.push(Request {
-                key: request.key.clone(),
-                command: Command::Complete {
+            completions.push(Request::new(
+                request.key.clone(),
+                Command::Complete {
                     fence: record.fence,
                     response: RESPONSE.as_slice().into(),
                     retain_for: None,
                 },
-            });
+            ));
         }
         engine
             .commit(&completions)

@@ -123,11 +123,10 @@ pub fn key(name: &str) -> RecordKey {
 }
 
 pub fn commit(engine: &Engine, name: &str, command: Command) -> Result<Answer, Error> {
-    let request = Request {
-        key: key(name),
-        command,
-    };
-    engine.commit(&[request]).pop().expect("an answer")
+    engine
+        .commit(&[Request::new(key(name), command)])
+        .pop()
+        .expect("an answer")
 }
 
 pub fn claim(retain_for: Duration) -> Command {

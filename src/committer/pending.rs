@@ -1,0 +1,150 @@
+//! A command on its way through the queue, and how its caller waits for the answer.
+
+use std::sync::Arc;
+use std::thread::yield_now;
+
+use crate::bugs::{self, Bug};
+use crate::engine::holders::Holding;
+use crate::engine::{Answer, Request};
+use crate::error::{Error, Result};
+use crate::sync::{Condvar, Mutex};
+use crate::time::Deadline;
+use crate::transition::{Command, Reply};
+
+/// Where there are more callers than cores, the answer is often there by the time the others have had
+/// their turn; a thread that has parked costs a wake-up and a switch more.
+const YIELDS_BEFORE_PARKING: usize = if cfg!(any(firstclaim_shuttle, firstclaim_loom)) {
+    0
+} else {
+    16
+};
+
+/// What a command counts against the limit on bytes, besides its own.
+const COMMAND_BYTES: usize = 256;
+
+/// A command on its way, and the slot for its answer.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) request: Request,
+    pub(super) bytes: usize,
+    slot: Mutex<Slot>,
+    answered: Condvar,
+}
+
+/// A command whose answer is there, and its caller still to be woken.
+pub(super) type Answered = (Arc<Pending>, Result<Answer>);
+
+#[derive(Debug)]
+pub(super) enum Slot {
+    /// In the queue; the caller may still withdraw it.
+    Queued,
+    /// Being committed.
+    Taken,
+    /// Committed or refused; the caller has not seen it yet. It is to wake those others.
+    Answered(Result<Answer>, Vec<Answered>),
+    /// The caller has its answer, has withdrawn, or waits no longer.
+    Left,
+    /// There never was a caller who waits.
+    Sent,
+}
+
+#[derive(Debug)]
+pub(super) struct Undelivered {
+    pub(super) request: Request,
+    /// Until the release is durable the key stays held: nobody ran anything under this lease.
+    /// Should the release fail, the holder is gone.
+    _holding: Holding,
+}
+
+impl Pending {
+    pub(super) fn new(request: Request, slot: Slot) -> Arc<Self> {
+        let body = match &request.command {
+            Command::Complete { response, .. } => response.len(),
+            Command::Save { point, .. } => point.len(),
+            _ => 0,
+        };
+        Arc::new(Pending {
+            bytes: COMMAND_BYTES + request.key.as_bytes().len() + body,
+            request,
+            slot: Mutex::new(slot),
+            answered: Condvar::new(),
+        })
+    }
+
+    /// Takes the command to be committed; false if it was withdrawn.
+    pub(super) fn take(&self) -> bool {
+        let mut slot = self.slot.lock();
+        match *slot {
+            Slot::Queued => {
+                *slot = Slot::Taken;
+                true
+            }
+            Slot::Sent => true,
+            Slot::Left if bugs::is(Bug::WithdrawalIgnored) => true,
+            Slot::Left | Slot::Taken | Slot::Answered(..) => false,
+        }
+    }
+
+    /// Gives the answer to the caller, and others for it to wake; back if it waits no longer.
+    pub(super) fn answer(
+        &self,
+        answer: Result<Answer>,
+        others: Vec<Answered>,
+    ) -> Result<(), (Result<Answer>, Vec<Answered>)> {
+        let mut slot = self.slot.lock();
+        if !matches!(*slot, Slot::Taken) {
+            return Err((answer, others));
+        }
+        *slot = Slot::Answered(answer, others);
+        self.answered.notify_one();
+        Ok(())
+    }
+
+    /// What is to be done about an answer that nobody waits for.
+    pub(super) fn undelivered(&self, answer: Result<Answer>) -> Option<Undelivered> {
+        let answer = answer.ok().filter(|a| a.reply == Reply::Claimed)?;
+        if bugs::is(Bug::UndeliveredLeaseHeld) {
+            std::mem::forget(answer);
+            return None;
+        }
+        let release = Command::Release {
+            fence: answer.record?.fence,
+        };
+        Some(Undelivered {
+            request: Request::new(self.request.key.clone(), release),
+            _holding: answer.holding?,
+        })
+    }
+
+    /// The answer, and whom to wake.
+    pub(super) fn wait(&self, deadline: Deadline) -> (Result<Answer>, Vec<Answered>) {
+        for _ in 0..YIELDS_BEFORE_PARKING {
+            if matches!(*self.slot.lock(), Slot::Answered(..)) {
+                break;
+            }
+            yield_now();
+        }
+        let mut slot = self.slot.lock();
+        loop {
+            match *slot {
+                Slot::Answered(..) => {
+                    return match std::mem::replace(&mut *slot, Slot::Left) {
+                        Slot::Answered(answer, others) => (answer, others),
+                        _ => (Err(Error::Indeterminate), Vec::new()),
+                    };
+                }
+                Slot::Queued if deadline.has_passed() => {
+                    *slot = Slot::Left;
+                    return (Err(Error::Overloaded), Vec::new());
+                }
+                Slot::Taken if deadline.has_passed() => {
+                    *slot = Slot::Left;
+                    return (Err(Error::Indeterminate), Vec::new());
+                }
+                _ => {
+                    self.answered.wait_for(&mut slot, deadline.left());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The base's account of itself as a transaction of a checkpoint will leave it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::checkpoint::{Applied, Write};
+use super::ledger::{FILTERS, Ledger, StoreRow, UNFINISHED};
+use super::{Catalog, List};
+use crate::bugs::{self, Bug};
+use crate::codec::{Damage, checksum, encode_record, seal_bytes};
+use crate::engine::base::{BASE_FILE, Transaction};
+use crate::engine::bucket::{self, Contents, entry_bytes};
+use crate::engine::filter::Filter;
+use crate::engine::generation::{
+    Capacity, Generation, GenerationId, GenerationRow, Tally, bucket as time_bucket,
+};
+use crate::engine::overlay::Entry;
+use crate::error::{Error, Result};
+use crate::record::State;
+use crate::time::Timestamp;
+
+/// A generation is made for this many times what its bucket gets in the checkpoint that makes it,
+const CAPACITY_FACTOR: u64 = 2;
+/// within these bounds.
+const CAPACITY_ROWS: std::ops::RangeInclusive<u64> = 256..=1 << 20;
+/// What a record adds to its name and response, about.
+const RECORD_BYTES: u64 = 48;
+
+/// Where a record belongs.
+pub(super) enum Place {
+    Unfinished,
+    /// The generation for records that expire then.
+    Bucket(Timestamp),
+}
+
+/// Where an entry belongs; nowhere if it was deleted or has expired.
+pub(super) fn place(entry: &Entry, now: Timestamp) -> Option<Place> {
+    let record = entry.as_ref()?;
+    match record.state {
+        State::Done { .. } if now >= record.expires_at => None,
+        State::Done { .. } => Some(Place::Bucket(record.expires_at)),
+        State::InFlight { .. } | State::Released => Some(Place::Unfinished),
+    }
+}
+
+/// The ledger and the list as they will be if the transaction commits.
+pub(super) struct Staged<'c> {
+    pub(super) ledger: Ledger,
+    list: Vec<Arc<Generation>>,
+    touched: BTreeSet<GenerationId>,
+    expected: &'c BTreeMap<Timestamp, Capacity>,
+    hash_seed: u64,
+    now: Timestamp,
+}
+
+impl<'c> Staged<'c> {
+    pub(super) fn over(
+        catalog: &Catalog,
+        ledger: &Ledger,
+        expected: &'c BTreeMap<Timestamp, Capacity>,
+        now: Timestamp,
+    ) -> Self {
+        Staged {
+            ledger: Ledger {
+                is_stale: false,
+                ..ledger.clone()
+            },
+            list: catalog.list.read().to_vec(),
+            touched: BTreeSet::new(),
+            expected,
+            hash_seed: catalog.hash_seed,
+            now,
+        }
+    }
+
+    pub(super) fn note_applied(&mut self, applied: Applied) {
+        let store = &mut self.ledger.store;
+        *store = StoreRow {
+            run: applied.new_run.unwrap_or(store.run),
+            first_segment: Some(applied.first_segment),
+            applied: applied.through,
+            ..*store
+        };
+    }
+
+    /// Puts every record in its place, if it has one, and removes every other copy of its key.
+    pub(super) fn write(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        chunk: &[Write<'_>],
+    ) -> Result<()> {
+        self.close_due(transaction)?;
+        let mut changes = BTreeMap::<GenerationId, Vec<Change<'_>>>::new();
+        for write in chunk {
+            if write.entry.is_none() && bugs::is(Bug::TombstoneLost) {
+                continue;
+            }
+            self.stage(transaction, write, &mut changes)?;
+        }
+        for (id, changes) in &changes {
+            self.change_generation(transaction, *id, changes)?;
+        }
+        for id in &self.touched {
+            self.ledger.write_generation(transaction, *id)?;
+        }
+        self.ledger.write_store(transaction)
+    }
+
+    /// Notes what a record changes in the generations, and changes the unfinished ones.
+    fn stage<'e>(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        write: &Write<'e>,
+        changes: &mut BTreeMap<GenerationId, Vec<Change<'e>>>,
+    ) -> Result<()> {
+        let (name, hash) = (write.key.as_bytes(), write.hash);
+        let place = place(write.entry, self.now);
+        let mut record = Vec::new();
+        if let (Some(entry), Some(_)) = (write.entry, &place) {
+            encode_record(name, entry, &mut record);
+        }
+        if matches!(place, Some(Place::Unfinished)) {
+            if !transaction.put(UNFINISHED, name, &record)? {
+                self.ledger.unfinished.add(hash);
+            }
+        } else if transaction.remove(UNFINISHED, name)? {
+            self.ledger.unfinished.remove(hash);
+        }
+        let target = match place {
+            Some(Place::Bucket(expires_at)) => {
+                Some(self.open_generation(expires_at, entry_bytes(name, &record)))
+            }
+            _ => None,
+        };
+        let mut add = |id, record| {
+            changes
+                .entry(id)
+                .or_default()
+                .push(Change { hash, name, record });
+        };
+        for generation in &self.list {
+            if target == Some(generation.id) {
+                // Before the commit: a reader must not miss it once the commit shows it.
+                generation.filter.insert(hash);
+                add(generation.id, Some(std::mem::take(&mut record)));
+            } else if generation.may_contain(hash) {
+                add(generation.id, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes changes, in the order of their hashes, to a generation.
+    fn change_generation(
+        &mut self,
+        transaction: &mut Transaction<'_>,
+        id: GenerationId,
+        changes: &[Change<'_>],
+    ) -> Result<()> {
+        let Some(row) = self.ledger.generations.get_mut(&id) else {
+            return Ok(());
+        };
+        let (table, buckets) = (id.table(), row.buckets);
+        let before = row.tally;
+        let row_key = |change: &Change<'_>| bucket::row_key(change.hash, buckets);
+        for same_bucket in changes.chunk_by(|one, next| row_key(one) == row_key(next)) {
+            let key = row_key(&same_bucket[0]);
+            let old = transaction.get(&table, &key)?;
+            let damaged = |damage: Damage| Error::corrupt(BASE_FILE, format!("{table}: {damage}"));
+            let mut contents = match &old {
+                Some(row) => Contents::of(row).map_err(damaged)?,
+                None => Contents::default(),
+            };
+            let mut changed = false;
+            for Change { hash, name, record } in same_bucket {
+                let was_there = contents.set(name, record.as_deref());
+                match (was_there, record.is_some()) {
+                    (false, true) => row.tally.add(*hash),
+                    (true, false) => row.tally.remove(*hash),
+                    _ => {}
+                }
+                changed |= was_there || record.is_some();
+            }
+            match contents.row(&key) {
+                Some(row) if changed => transaction.put(&table, &key, &row).map(drop)?,
+                None if changed => transaction.remove(&table, &key).map(drop)?,
+                _ => {}
+            }
+        }
+        if row.tally != before {
+            self.touched.insert(id);
+        }
+        Ok(())
+    }
+
+    /// The generation that takes records which expire then; a closed one takes none.
+    fn open_generation(&mut self, expires_at: Timestamp, bytes: u64) -> GenerationId {
+        let id = self.open_generation_for(expires_at);
+        if let Some(row) = self.ledger.generations.get_mut(&id) {
+            row.put_bytes = row.put_bytes.saturating_add(bytes);
+            self.touched.insert(id);
+        }
+        id
+    }
+
+    fn open_generation_for(&mut self, expires_at: Timestamp) -> GenerationId {
+        let (end, width) = time_bucket(expires_at, self.now);
+        let end_us = end.as_micros();
+        let first = GenerationId { end_us, number: 0 };
+        let last = GenerationId {
+            end_us,
+            number: u64::MAX,
+        };
+        let mut same_end = self.ledger.generations.range(first..=last).rev();
+        let takes_puts = |row: &GenerationRow| {
+            (!row.closed && !row.is_due(self.now)) || bugs::is(Bug::ClosedGenerationTakesPut)
+        };
+        if let Some((id, _)) = same_end.find(|(_, row)| takes_puts(row)) {
+            return *id;
+        }
+        let number = self.ledger.next_generation_number();
+        let id = GenerationId { end_us, number };
+        let capacity = capacity(self.expected.get(&end).copied().unwrap_or_default());
+        let row = GenerationRow::new(id, width, capacity, self.now);
+        self.list.push(Arc::new(Generation::new(&row)));
+        self.ledger.generations.insert(id, row);
+        self.touched.insert(id);
+        id
+    }
+
+    /// Closes the generations whose time is over or which are full, and stores their filters, made
+    /// anew where much smaller ones will do.
+    fn close_due(&mut self, transaction: &mut Transaction<'_>) -> Result<()> {
+        for generation in &mut self.list {
+            let Some(row) = self.ledger.generations.get_mut(&generation.id) else {
+                continue;
+            };
+            // One that is not ready is closed when it is.
+            if row.closed || !row.is_due(self.now) || !generation.filter_is_ready() {
+                continue;
+            }
+            row.closed = true;
+            self.touched.insert(row.id);
+            if row.tally.rows < row.capacity_rows / 2 {
+                let filter = Filter::for_keys(row.tally.rows);
+                let mut read = Tally::default();
+                transaction.for_each(&generation.table, |_, row| {
+                    for (name, _) in bucket::entries(row).into_iter().flatten().flatten() {
+                        let hash = checksum(self.hash_seed, name);
+                        filter.insert(hash);
+                        read.add(hash);
+                    }
+                })?;
+                // A filter made from what is left would forget the keys of lost rows.
+                if read == row.tally {
+                    *generation = Arc::new(generation.with_filter(filter));
+                } else {
+                    generation.set_damaged(true);
+                }
+            }
+            let key = row.id.key();
+            let sealed = seal_bytes(&key, &generation.filter.to_bytes());
+            transaction.put(FILTERS, &key, &sealed)?;
+        }
+        Ok(())
+    }
+
+    /// The list for readers, once the commit has succeeded.
+    pub(super) fn publishable(&self) -> List {
+        for generation in &self.list {
+            if let Some(row) = self.ledger.generations.get(&generation.id) {
+                generation.set_rows(row.tally.rows);
+            }
+        }
+        Arc::new(self.list.clone())
+    }
+}
+
+/// A change to a generation.
+struct Change<'e> {
+    hash: u64,
+    name: &'e [u8],
+    /// None: its record, if it has one there, is to go.
+    record: Option<Vec<u8>>,
+}
+
+/// What a generation is made for whose bucket gets that much in this checkpoint.
+fn capacity(expected: Capacity) -> Capacity {
+    let rows = expected.rows.saturating_mul(CAPACITY_FACTOR);
+    let rows = rows.clamp(*CAPACITY_ROWS.start(), *CAPACITY_ROWS.end());
+    let row_bytes = RECORD_BYTES + expected.bytes / expected.rows.max(1);
+    Capacity {
+        rows,
+        bytes: rows.saturating_mul(row_bytes),
+    }
+}
