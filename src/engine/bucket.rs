@@ -14,6 +14,8 @@ use crate::codec::{Damage, open_bytes, seal_row};
 /// A bucket is about so long when its generation is full: with what varies, most stay below two pages
 /// of redb's.
 const BUCKET_BYTES: u64 = 6 * 1024;
+/// The part of the hash in the key of a row of one name.
+const HASH_BYTES: usize = 4;
 /// Length of the name, length of the record.
 const ENTRY_OVERHEAD_BYTES: usize = 2 + 4;
 
@@ -38,6 +40,19 @@ pub(crate) fn entry_bytes(name: &[u8], record: &[u8]) -> u64 {
 pub(crate) fn row_key(hash: u64, buckets: u32) -> [u8; 4] {
     let number = (u128::from(hash) * u128::from(buckets)) >> 64;
     (number as u32).to_be_bytes()
+}
+
+/// The key of a row of its own for one name, in the same order.
+pub(crate) fn single_key(hash: u64, name: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(HASH_BYTES + name.len());
+    key.extend_from_slice(&((hash >> 32) as u32).to_be_bytes());
+    key.extend_from_slice(name);
+    key
+}
+
+/// The name in a key that [`single_key`] gave.
+pub(crate) fn name_of(key: &[u8]) -> &[u8] {
+    key.get(HASH_BYTES..).unwrap_or_default()
 }
 
 /// The record of `name` in the row under `key`, if there is one.
@@ -189,6 +204,15 @@ mod tests {
         assert_eq!(buckets_for(1000, BUCKET_BYTES + 1), 2);
         assert_eq!(buckets_for(10, 1 << 30), 10);
         assert_eq!(capacity_bytes(2), 2 * BUCKET_BYTES);
+    }
+
+    #[test]
+    fn a_row_of_one_name_is_in_the_same_order() {
+        let keys = [(1 << 32, "b"), (2 << 32, "a"), (2 << 32, "b")];
+        let keys = keys.map(|(hash, name)| single_key(hash, name.as_bytes()));
+        assert!(keys.is_sorted());
+        assert_eq!(keys.each_ref().map(|key| name_of(key)), [b"b", b"a", b"b"]);
+        assert_eq!(name_of(b"abc"), b"");
     }
 
     #[test]

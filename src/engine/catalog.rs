@@ -102,7 +102,8 @@ impl Catalog {
             let Some(table) = snapshot.table(UNFINISHED)? else {
                 return Ok(());
             };
-            table.for_each(|name, bytes| {
+            table.for_each(|key, bytes| {
+                let name = bucket::name_of(key);
                 tally.add(checksum(self.hash_seed, name));
                 match (RecordKey::from_bytes(name), decode_record(name, bytes)) {
                     (Some(key), Ok(record)) => slots.insert(key, Slot::Record(Arc::new(record))),

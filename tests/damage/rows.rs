@@ -145,7 +145,8 @@ fn a_lost_unfinished_record_makes_every_miss_corrupt() {
     drop(store.claim("t", "open").unwrap());
     fill(&store, "base", 3);
     store.close().unwrap();
-    change_row(&path, "unfinished", b"\x01topen", None);
+    let (key, _) = rows(&path, "unfinished").pop().unwrap();
+    change_row(&path, "unfinished", &key, None);
     let store = options(&path).open().unwrap();
     assert!(matches!(
         store.claim("t", "open"),

@@ -119,11 +119,12 @@ impl<'c> Staged<'c> {
         if let (Some(entry), Some(_)) = (write.entry, &place) {
             encode_record(name, entry, &mut record);
         }
+        let single = bucket::single_key(hash, name);
         if matches!(place, Some(Place::Unfinished)) {
-            if !transaction.put(UNFINISHED, name, &record)? {
+            if !transaction.put(UNFINISHED, &single, &record)? {
                 self.ledger.unfinished.add(hash);
             }
-        } else if transaction.remove(UNFINISHED, name)? {
+        } else if transaction.remove(UNFINISHED, &single)? {
             self.ledger.unfinished.remove(hash);
         }
         let target = match place {

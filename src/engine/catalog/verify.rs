@@ -143,11 +143,14 @@ impl Catalog {
         stop: &AtomicBool,
     ) -> Result<Tally> {
         let mut tally = Tally::default();
-        table.for_each(|name, record| {
+        table.for_each(|key, record| {
             end_if(stop)?;
+            let name = bucket::name_of(key);
+            let hash = checksum(self.hash_seed, name);
             // A row that its key does not lead to is as good as lost.
-            if table.find(name, |again| again == record)? == Some(true) {
-                tally.add(checksum(self.hash_seed, name));
+            let is_found = table.find(key, |again| again == record)? == Some(true);
+            if is_found && key == bucket::single_key(hash, name) {
+                tally.add(hash);
             }
             found.note_record(UNFINISHED, name, record);
             Ok(())
