@@ -168,7 +168,7 @@ impl Engine {
         let now = self.time.now();
         self.holders.forget_over(now);
         let mut swept = Swept::default();
-        while let Some(rows) = self.catalog.drop_one_expired(now)? {
+        while let Some(rows) = self.sweep_one()? {
             swept.done += rows;
         }
         self.for_each_unfinished(&[], |page| {
@@ -176,6 +176,14 @@ impl Engine {
             Ok(())
         })?;
         Ok(swept)
+    }
+
+    /// Removes one generation that has expired, in one transaction, and tells how many records it had.
+    ///
+    /// # Errors
+    /// As [`sweep`](Self::sweep).
+    pub fn sweep_one(&self) -> Result<Option<u64>> {
+        self.catalog.drop_one_expired(self.time.now())
     }
 
     /// Removes those of a page of unfinished records that have expired.

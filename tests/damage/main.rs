@@ -6,6 +6,8 @@
 mod base_file;
 mod rows;
 mod segments;
+#[path = "../kit/steps.rs"]
+mod steps;
 
 use std::fs;
 use std::os::unix::fs::FileExt;

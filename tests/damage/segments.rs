@@ -1,6 +1,10 @@
 //! Damage to the journal.
 
 use std::fs;
+use std::sync::Arc;
+
+use firstclaim::ManualClock;
+use firstclaim::internals::{Directory, Engine};
 
 use super::*;
 
@@ -92,4 +96,36 @@ fn a_stray_segment_is_void_whatever_its_number() {
     assert_done(&store, "journal4", "response 4");
     store.close().unwrap();
     assert_done(&options(&path).open().unwrap(), "journal4", "response 4");
+}
+
+/// A directory with two segments whose frames are not in the base yet.
+fn two_segments(path: &Path) -> [PathBuf; 2] {
+    let clock = ManualClock::new();
+    let disk = Arc::new(Directory::at(path).unwrap());
+    let engine = Engine::open(disk, steps::options(&clock)).unwrap();
+    let second = path.join("journal-0000000000000002");
+    let mut keys = 0;
+    while !second.exists() {
+        steps::run(&engine, &format!("k{keys}"), LONG, &[7; 500]);
+        keys += 1;
+    }
+    // The engine has no threads, so nothing is written to the base meanwhile.
+    for n in 0..3 {
+        steps::run(&engine, &format!("later{n}"), LONG, b"later");
+    }
+    [path.join("journal-0000000000000001"), second]
+}
+
+#[test]
+fn a_damaged_frame_at_the_end_of_a_segment_is_noticed_by_the_next() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("store");
+    let [first, _] = two_segments(&path);
+    let name = first.file_name().unwrap().to_str().unwrap().to_owned();
+    let seal = frames(&first).pop().unwrap();
+    flip(&first, seal + 20);
+    assert_eq!(corrupt_place(&path), format!("{name} at offset {seal}"));
+    flip(&first, seal + 20);
+    let whole = options(&path).clock(ManualClock::new()).open().unwrap();
+    assert_done(&whole, "later2", "later");
 }

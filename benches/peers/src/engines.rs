@@ -77,6 +77,8 @@ pub trait Client {
     fn ask(&mut self, key: &Key) -> Result<Seen>;
 }
 
+pub use self::firstclaim::fill as fill_firstclaim;
+
 /// Opens an engine in an empty directory.
 pub fn open(name: &str, directory: &Path) -> Result<Box<dyn Peer>> {
     Ok(match name {

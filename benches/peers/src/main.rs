@@ -14,6 +14,7 @@ mod plan;
 mod plot;
 mod report;
 mod run;
+mod upkeep;
 mod usage;
 
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ cargo run --release -p peers -- [OPTION]…
     --work NAME        only that work: claim, cycle, replay, replay_recent, in_flight
     --clients N        only by so many clients
     --rounds N         so many rounds
+    --upkeep           sweeping, and opening after a kill, of firstclaim alone
     --json FILE        the rows, one for each round, as a JSON list
     --plots DIRECTORY  the medians as SVG
     --dir DIRECTORY    where the stores are made [target/peers]
@@ -37,6 +39,7 @@ PostgreSQL and Redis are measured while `benches/peers/servers.sh start` has the
 #[derive(Default)]
 pub struct Options {
     quick: bool,
+    upkeep: bool,
     group: Option<String>,
     engines: Option<Vec<String>>,
     work: Option<String>,
@@ -56,6 +59,7 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("quick") => options.quick = true,
+            Arg::Long("upkeep") => options.upkeep = true,
             Arg::Long("group") => options.group = Some(parser.value()?.string()?),
             Arg::Long("engines") => {
                 let names = parser.value()?.string()?;
@@ -93,6 +97,9 @@ fn main() -> Result<()> {
             live_keys: options.live_keys,
         };
         return child::serve(&filled, &directory);
+    }
+    if options.upkeep {
+        return upkeep::measure(&directory.join("upkeep"));
     }
     let rows = run::run(&options, &directory)?;
     report::print(&rows);

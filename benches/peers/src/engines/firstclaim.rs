@@ -51,7 +51,6 @@ fn store(directory: &Path, durability: Durability) -> Result<Store> {
         .durability(durability)
         .limits(limits())
         .sweep_every(Duration::from_secs(5))
-        .journal_bytes(std::env::var("JB").map_or(16 << 20, |s| s.parse::<u64>().unwrap() << 20))
         .open()?)
 }
 
