@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use self::pending::{Answered, Pending, Slot, Undelivered};
+use self::pending::{Pending, Slot, Undelivered, wake};
 use crate::bugs::{self, Bug};
 use crate::engine::{Answer, Engine, Request};
 use crate::error::{Error, Result};
@@ -100,7 +100,7 @@ impl Queue {
         }
         let (answer, others) = pending.wait(deadline);
         if !bugs::is(Bug::OthersNotWoken) {
-            self.deliver(others);
+            wake(others);
         }
         answer
     }
@@ -200,39 +200,18 @@ impl Queue {
         };
         let answers = answers.split_off(undelivered.len());
         drop(undelivered);
+        let answered = taken.iter().zip(answers);
+        let left: Vec<Undelivered> = answered
+            .filter_map(|(pending, answer)| pending.answer(answer))
+            .collect();
         {
             // The next batch need not wait until this one's callers are awake.
             let mut state = self.state.lock();
+            state.undelivered.extend(left);
             state.leading = false;
             self.hand_over(&state);
         }
-        self.deliver(taken.into_iter().zip(answers).collect());
-    }
-
-    /// Gives answers to those who wait for them. To wake a thread costs more than all the rest, so
-    /// that whoever is woken first wakes half of the others: the work is shared, and the last one has
-    /// its answer after few wakings one after the other.
-    fn deliver(&self, mut group: Vec<Answered>) {
-        while !group.is_empty() {
-            let mut half = group.split_off(group.len() / 2);
-            let (pending, answer) = half.swap_remove(0);
-            if let Err((answer, half)) = pending.answer(answer, half) {
-                group.extend(half);
-                self.take_back(&pending, answer);
-            }
-        }
-    }
-
-    /// Nobody waits for the answer. If it is a lease, it is to be released.
-    fn take_back(&self, pending: &Pending, answer: Result<Answer>) {
-        let Some(undelivered) = pending.undelivered(answer) else {
-            return;
-        };
-        let mut state = self.state.lock();
-        state.undelivered.push(undelivered);
-        if !state.leading {
-            self.work.notify_one();
-        }
+        wake(taken);
     }
 
     fn hand_over(&self, state: &MutexGuard<'_, State>) {

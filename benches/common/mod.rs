@@ -82,29 +82,3 @@ pub fn crowd(threads: u64, count: u64, work: impl Fn(u64) + Sync) -> Duration {
         begin.elapsed()
     })
 }
-
-/// Calls `work` from `threads` threads at once for about `time`: calls per second.
-pub fn rate(threads: u64, time: Duration, work: impl Fn() + Sync) -> f64 {
-    let done = AtomicU64::new(0);
-    let start = Barrier::new(threads as usize + 1);
-    std::thread::scope(|scope| {
-        let all: Vec<_> = (0..threads)
-            .map(|_| {
-                scope.spawn(|| {
-                    start.wait();
-                    let begin = Instant::now();
-                    while begin.elapsed() < time {
-                        work();
-                        done.fetch_add(1, Ordering::Relaxed);
-                    }
-                })
-            })
-            .collect();
-        start.wait();
-        let begin = Instant::now();
-        for thread in all {
-            thread.join().unwrap();
-        }
-        done.load(Ordering::Relaxed) as f64 / begin.elapsed().as_secs_f64()
-    })
-}

@@ -31,9 +31,6 @@ pub(super) struct Pending {
     answered: Condvar,
 }
 
-/// A command whose answer is there, and its caller still to be woken.
-pub(super) type Answered = (Arc<Pending>, Result<Answer>);
-
 #[derive(Debug)]
 pub(super) enum Slot {
     /// In the queue; the caller may still withdraw it.
@@ -41,7 +38,7 @@ pub(super) enum Slot {
     /// Being committed.
     Taken,
     /// Committed or refused; the caller has not seen it yet. It is to wake those others.
-    Answered(Result<Answer>, Vec<Answered>),
+    Answered(Result<Answer>, Vec<Arc<Pending>>),
     /// The caller has its answer, has withdrawn, or waits no longer.
     Left,
     /// There never was a caller who waits.
@@ -54,6 +51,17 @@ pub(super) struct Undelivered {
     /// Until the release is durable the key stays held: nobody ran anything under this lease.
     /// Should the release fail, the holder is gone.
     _holding: Holding,
+}
+
+/// Wakes those whose answers are there. To wake a thread costs more than all the rest, so that whoever
+/// is woken first wakes half of the others: the work is shared, and the last one has its answer after
+/// few wakings one after the other.
+pub(super) fn wake(mut group: Vec<Arc<Pending>>) {
+    while !group.is_empty() {
+        let mut half = group.split_off(group.len() / 2);
+        let first = half.swap_remove(0);
+        group.extend(first.wake(half));
+    }
 }
 
 impl Pending {
@@ -85,23 +93,15 @@ impl Pending {
         }
     }
 
-    /// Gives the answer to the caller, and others for it to wake; back if it waits no longer.
-    pub(super) fn answer(
-        &self,
-        answer: Result<Answer>,
-        others: Vec<Answered>,
-    ) -> Result<(), (Result<Answer>, Vec<Answered>)> {
+    /// Leaves the answer for the caller, who is still to be woken. If nobody waits for it and it is a
+    /// lease, that comes back.
+    pub(super) fn answer(&self, answer: Result<Answer>) -> Option<Undelivered> {
         let mut slot = self.slot.lock();
-        if !matches!(*slot, Slot::Taken) {
-            return Err((answer, others));
+        if matches!(*slot, Slot::Taken) {
+            *slot = Slot::Answered(answer, Vec::new());
+            return None;
         }
-        *slot = Slot::Answered(answer, others);
-        self.answered.notify_one();
-        Ok(())
-    }
-
-    /// What is to be done about an answer that nobody waits for.
-    pub(super) fn undelivered(&self, answer: Result<Answer>) -> Option<Undelivered> {
+        drop(slot);
         let answer = answer.ok().filter(|a| a.reply == Reply::Claimed)?;
         if bugs::is(Bug::UndeliveredLeaseHeld) {
             std::mem::forget(answer);
@@ -116,8 +116,20 @@ impl Pending {
         })
     }
 
+    /// Wakes the caller, who is to wake `others`; they come back if it has its answer already.
+    fn wake(&self, others: Vec<Arc<Pending>>) -> Vec<Arc<Pending>> {
+        match &mut *self.slot.lock() {
+            Slot::Answered(_, to_wake) => {
+                *to_wake = others;
+                self.answered.notify_one();
+                Vec::new()
+            }
+            _ => others,
+        }
+    }
+
     /// The answer, and whom to wake.
-    pub(super) fn wait(&self, deadline: Deadline) -> (Result<Answer>, Vec<Answered>) {
+    pub(super) fn wait(&self, deadline: Deadline) -> (Result<Answer>, Vec<Arc<Pending>>) {
         for _ in 0..YIELDS_BEFORE_PARKING {
             if matches!(*self.slot.lock(), Slot::Answered(..)) {
                 break;

@@ -18,8 +18,10 @@ pub struct Contestant {
     pub live_keys: u64,
 }
 
-/// What traffic that is measured for a moment leaves is swept before the next.
-const SHORT_RETENTION: f64 = 4.0;
+/// What traffic that is measured for a moment leaves is swept before the next;
+const SHORT_RETENTION: f64 = 1.0;
+/// but what is asked for is there as long as that takes.
+const ASKED_RETENTION: f64 = 4.0;
 /// In a sustained cell all that comes in also expires and is swept, within the minute.
 const SUSTAINED_RETENTION: f64 = 20.0;
 
@@ -35,6 +37,10 @@ fn cells(work: Work, clients: &[usize], seconds: f64, retain_seconds: f64) -> Ve
 
 fn short(work: Work, clients: &[usize], seconds: f64) -> Vec<Cell> {
     cells(work, clients, seconds, SHORT_RETENTION)
+}
+
+fn asked(work: Work, clients: &[usize]) -> Vec<Cell> {
+    cells(work, clients, 0.5, ASKED_RETENTION)
 }
 
 fn each_with(engines: &[&'static str], live_keys: u64) -> Vec<Contestant> {
@@ -62,9 +68,9 @@ pub fn full() -> Vec<Group> {
             cells: [
                 short(Work::Claim, &[1, 8, 64], 2.0),
                 short(Work::Cycle, &[1, 8, 64], 2.0),
-                short(Work::Replay, &[1, 64], 0.5),
-                short(Work::ReplayRecent, &[1], 0.5),
-                short(Work::InFlight, &[1, 64], 0.5),
+                asked(Work::Replay, &[1, 64]),
+                asked(Work::ReplayRecent, &[1]),
+                asked(Work::InFlight, &[1, 64]),
             ]
             .concat(),
             rounds: 5,
