@@ -19,6 +19,9 @@ const HASH_BYTES: usize = 4;
 /// Length of the name, length of the record.
 const ENTRY_OVERHEAD_BYTES: usize = 2 + 4;
 
+/// Too short to be an entry: stands for a row that was too short to be a row.
+const NO_ENTRY: &[u8] = &[0xff];
+
 /// How many buckets a generation has that is to take `rows` records, of `bytes` together.
 pub(crate) fn buckets_for(rows: u64, bytes: u64) -> u32 {
     let most = rows.clamp(1, u64::from(u32::MAX));
@@ -109,42 +112,58 @@ fn take_entry<'r>(rest: &mut &'r [u8]) -> Option<(&'r [u8], &'r [u8])> {
 
 /// What a bucket holds, to be changed.
 #[derive(Debug, Default)]
-pub struct Contents<'r>(BTreeMap<&'r [u8], &'r [u8]>);
+pub struct Contents<'r> {
+    records: BTreeMap<&'r [u8], &'r [u8]>,
+    /// From where on damage keeps its entries from being told apart. It stays as it is, behind the
+    /// others, so that who finds nothing before it meets it: what was in there must not look vacant.
+    unreadable: &'r [u8],
+}
 
 impl<'r> Contents<'r> {
-    /// Of a row; a damaged record stays what it is.
-    ///
-    /// # Errors
-    /// [`Damage`] if its entries cannot be told apart.
-    pub fn of(row: &'r [u8]) -> Result<Self, Damage> {
-        entries(row)?.collect::<Result<_, _>>().map(Contents)
+    /// Of a row. A damaged record stays what it is.
+    pub fn of(row: &'r [u8]) -> Self {
+        let mut contents = Contents::default();
+        let Ok(mut entries) = entries(row) else {
+            contents.unreadable = NO_ENTRY;
+            return contents;
+        };
+        loop {
+            let rest = entries.0;
+            match entries.next() {
+                None => return contents,
+                Some(Ok((name, record))) => drop(contents.records.insert(name, record)),
+                Some(Err(_)) => contents.unreadable = rest,
+            }
+        }
     }
 
     /// Sets or removes the record of a name, and tells whether there was one.
     pub fn set(&mut self, name: &'r [u8], record: Option<&'r [u8]>) -> bool {
         let before = match record {
-            Some(record) => self.0.insert(name, record),
-            None => self.0.remove(name),
+            Some(record) => self.records.insert(name, record),
+            None => self.records.remove(name),
         };
         before.is_some()
     }
 
     /// The row under `key`; none if nothing is left.
     pub fn row(&self, key: &[u8]) -> Option<Vec<u8>> {
-        if self.0.is_empty() {
+        if self.records.is_empty() && self.unreadable.is_empty() {
             return None;
         }
-        let entries = self.0.iter();
-        let bytes: u64 = entries
+        let records = self.records.iter();
+        let bytes: u64 = records
             .map(|(name, record)| entry_bytes(name, record))
             .sum();
-        Some(seal_row(key, bytes as usize, |row| {
-            for (name, record) in &self.0 {
+        let bytes = bytes as usize + self.unreadable.len();
+        Some(seal_row(key, bytes, |row| {
+            for (name, record) in &self.records {
                 row.extend_from_slice(&(name.len() as u16).to_le_bytes());
                 row.extend_from_slice(&(record.len() as u32).to_le_bytes());
                 row.extend_from_slice(name);
                 row.extend_from_slice(record);
             }
+            row.extend_from_slice(self.unreadable);
         }))
     }
 }
@@ -169,7 +188,7 @@ mod tests {
         assert_eq!(find(&KEY, &row, b"a"), Ok(Some(b"first".as_slice())));
         assert_eq!(find(&KEY, &row, b"b"), Ok(Some(b"second again".as_slice())));
         assert_eq!(find(&KEY, &row, b"c"), Ok(None));
-        let mut contents = Contents::of(&row).unwrap();
+        let mut contents = Contents::of(&row);
         assert!(contents.set(b"a", None) && !contents.set(b"a", None));
         let less = contents.row(&KEY).unwrap();
         assert_eq!(find(&KEY, &less, b"a"), Ok(None));
@@ -195,6 +214,36 @@ mod tests {
             assert_ne!(find(&KEY, &whole[..len], b"b"), Ok(None), "{len} bytes");
         }
         assert!(find(&[0, 0, 0, 8], &whole, b"c").is_err(), "another row's");
+    }
+
+    #[test]
+    fn what_damage_hides_stays_hidden_and_the_rest_can_be_changed() {
+        let whole = row();
+        let mut hidden = 0;
+        let flips = (8..whole.len() * 8).map(|bit| (whole.len(), Some(bit)));
+        let cuts = (0..whole.len()).map(|len| (len, None));
+        for (len, bit) in flips.chain(cuts) {
+            let mut row = whole[..len].to_vec();
+            if let Some(bit) = bit {
+                row[bit / 8] ^= 1 << (bit % 8);
+            }
+            let mut contents = Contents::of(&row);
+            if contents.unreadable.is_empty() {
+                continue;
+            }
+            hidden += 1;
+            contents.set(b"c", Some(b"third"));
+            for _ in 0..2 {
+                let changed = contents.row(&KEY).unwrap();
+                assert_eq!(find(&KEY, &changed, b"c"), Ok(Some(b"third".as_slice())));
+                assert_ne!(find(&KEY, &changed, b"a"), Ok(None));
+                assert_ne!(find(&KEY, &changed, b"b"), Ok(None));
+            }
+            contents.set(b"c", None);
+            let removed = contents.row(&KEY).unwrap();
+            assert!(find(&KEY, &removed, b"c").is_err());
+        }
+        assert!(hidden > 50, "{hidden}");
     }
 
     #[test]

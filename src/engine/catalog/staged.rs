@@ -7,15 +7,15 @@ use super::checkpoint::{Applied, Write};
 use super::ledger::{FILTERS, Ledger, StoreRow, UNFINISHED};
 use super::{Catalog, List};
 use crate::bugs::{self, Bug};
-use crate::codec::{Damage, checksum, encode_record, seal_bytes};
-use crate::engine::base::{BASE_FILE, Transaction};
+use crate::codec::{checksum, encode_record, seal_bytes};
+use crate::engine::base::Transaction;
 use crate::engine::bucket::{self, Contents, entry_bytes};
 use crate::engine::filter::Filter;
 use crate::engine::generation::{
     Capacity, Generation, GenerationId, GenerationRow, Tally, bucket as time_bucket,
 };
 use crate::engine::overlay::Entry;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::record::State;
 use crate::time::Timestamp;
 
@@ -167,11 +167,7 @@ impl<'c> Staged<'c> {
         for same_bucket in changes.chunk_by(|one, next| row_key(one) == row_key(next)) {
             let key = row_key(&same_bucket[0]);
             let old = transaction.get(&table, &key)?;
-            let damaged = |damage: Damage| Error::corrupt(BASE_FILE, format!("{table}: {damage}"));
-            let mut contents = match &old {
-                Some(row) => Contents::of(row).map_err(damaged)?,
-                None => Contents::default(),
-            };
+            let mut contents = old.as_deref().map_or_else(Contents::default, Contents::of);
             let mut changed = false;
             for Change { hash, name, record } in same_bucket {
                 let was_there = contents.set(name, record.as_deref());
@@ -182,10 +178,11 @@ impl<'c> Staged<'c> {
                 }
                 changed |= was_there || record.is_some();
             }
-            match contents.row(&key) {
-                Some(row) if changed => transaction.put(&table, &key, &row).map(drop)?,
-                None if changed => transaction.remove(&table, &key).map(drop)?,
-                _ => {}
+            if changed {
+                match contents.row(&key) {
+                    Some(row) => transaction.put(&table, &key, &row)?,
+                    None => transaction.remove(&table, &key)?,
+                };
             }
         }
         if row.tally != before {
