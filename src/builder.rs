@@ -294,6 +294,7 @@ impl Builder {
             journal_bytes: self.journal_bytes,
             base_cache_bytes: self.base_cache_bytes,
             transaction_records: TRANSACTION_RECORDS,
+            hash_seed: None,
             clock: match &self.clock {
                 Some(clock) => clock.clone(),
                 None => Arc::new(SystemClock::new()),

@@ -57,6 +57,9 @@ pub struct EngineOptions {
     pub transaction_records: usize,
     /// Where it reads the time.
     pub clock: Arc<dyn Clock>,
+    /// By what a new store's keys are hashed; at random if not given. With one given, what is written
+    /// where can be repeated.
+    pub hash_seed: Option<u64>,
 }
 
 /// A store without its threads.

@@ -52,7 +52,7 @@ impl Engine {
                     "the file is missing, but the journal is there",
                 ));
             }
-            Catalog::create(&disk, options.base_cache_bytes, new_store())?;
+            Catalog::create(&disk, options.base_cache_bytes, new_store(&options))?;
         }
         if names.iter().any(|name| name == UNFINISHED_BASE_FILE) {
             // Left by an opening that was cut short, and made anew above or not needed.
@@ -195,13 +195,13 @@ fn longest_body(
     options.limits.longest_body().max(longest.unwrap_or(0))
 }
 
-fn new_store() -> StoreRow {
+fn new_store(options: &EngineOptions) -> StoreRow {
     let mut store = [0; 16];
     store[..8].copy_from_slice(&fresh_u64().to_le_bytes());
     store[8..].copy_from_slice(&fresh_u64().to_le_bytes());
     StoreRow {
         store,
-        hash_seed: fresh_u64(),
+        hash_seed: options.hash_seed.unwrap_or_else(fresh_u64),
         run: 0,
         first_segment: None,
         applied: 0,

@@ -171,10 +171,15 @@ impl Engine {
         while let Some(rows) = self.sweep_one()? {
             swept.done += rows;
         }
+        let mut expired = Vec::new();
         self.for_each_unfinished(&[], |page| {
-            swept.unfinished += self.expire(page, now)?;
+            expired.extend(self.expired_of(page, now));
+            if expired.len() >= EXPIRIES_PER_COMMIT {
+                swept.unfinished += self.expire(std::mem::take(&mut expired))?;
+            }
             Ok(())
         })?;
+        swept.unfinished += self.expire(expired)?;
         Ok(swept)
     }
 
@@ -186,19 +191,29 @@ impl Engine {
         self.catalog.drop_one_expired(self.time.now())
     }
 
-    /// Removes those of a page of unfinished records that have expired.
-    fn expire(&self, page: Vec<(RecordKey, Slot)>, now: Timestamp) -> Result<u64> {
-        let expired = page.into_iter().filter_map(|(key, slot)| match slot {
+    /// Those of some unfinished records that have expired.
+    fn expired_of(
+        &self,
+        page: Vec<(RecordKey, Slot)>,
+        now: Timestamp,
+    ) -> impl Iterator<Item = RecordKey> {
+        page.into_iter().filter_map(move |(key, slot)| match slot {
             Slot::Record(record) => {
                 let holder = self.holders.status(record.fence, now);
                 record.is_expired(holder, now).then_some(key)
             }
             Slot::Damaged => None,
-        });
-        let command = Command::Expire;
-        let requests: Vec<Request> = expired
-            .map(|key| Request::new(key, command.clone()))
-            .collect();
+        })
+    }
+
+    /// Removes the records of these keys that have expired. In the order of their names, so that the
+    /// same things are written whatever the order they were found in.
+    fn expire(&self, mut keys: Vec<RecordKey>) -> Result<u64> {
+        keys.sort_unstable();
+        let requests = keys
+            .into_iter()
+            .map(|key| Request::new(key, Command::Expire));
+        let requests: Vec<Request> = requests.collect();
         let mut removed = 0;
         for some in requests.chunks(EXPIRIES_PER_COMMIT) {
             for answer in self.commit(some) {

@@ -25,6 +25,7 @@ pub fn options(clock: &ManualClock) -> EngineOptions {
         journal_bytes: SEGMENT_BYTES,
         base_cache_bytes: 1 << 20,
         transaction_records: 100,
+        hash_seed: Some(1),
         clock: Arc::new(clock.clone()),
     }
 }

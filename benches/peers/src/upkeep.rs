@@ -39,6 +39,7 @@ fn engine(directory: &Path, clock: &ManualClock) -> Result<Engine> {
         journal_bytes: 16 << 20,
         base_cache_bytes: 64 << 20,
         transaction_records: 16_384,
+        hash_seed: None,
         clock: Arc::new(clock.clone()),
     };
     Ok(Engine::open(Arc::new(Directory::at(directory)?), options)?)

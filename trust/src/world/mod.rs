@@ -117,6 +117,7 @@ pub fn options(setting: Setting, clock: &ManualClock) -> EngineOptions {
         journal_bytes: setting.journal_bytes,
         base_cache_bytes: 1 << 20,
         transaction_records: setting.transaction_records,
+        hash_seed: Some(1),
         clock: Arc::new(clock.clone()),
     }
 }

@@ -88,6 +88,7 @@ pub fn fill(directory: &Path, keys: u64) -> Result<()> {
         journal_bytes: 16 << 20,
         base_cache_bytes: 64 << 20,
         transaction_records: 16_384,
+        hash_seed: None,
         clock: Arc::new(clock.clone()),
     };
     let engine = Engine::open(disk, options)?;

@@ -113,6 +113,7 @@ pub fn engine(disk: Arc<dyn Disk>, clock: &ManualClock) -> Engine {
         journal_bytes: SEGMENT_BYTES,
         base_cache_bytes: 1 << 20,
         transaction_records: 2,
+        hash_seed: Some(1),
         clock: Arc::new(clock.clone()) as Arc<dyn Clock>,
     };
     Engine::open(disk, options).expect("opens")
