@@ -14,7 +14,7 @@ use std::time::Duration;
 use faults::{Fate, FaultDisk, Op};
 use firstclaim::internals::transition::Command;
 use firstclaim::internals::{Disk, Engine, EngineOptions, Request};
-use firstclaim::{Durability, ManualClock};
+use firstclaim::{Builder, Claim, Durability, ManualClock, Store};
 use steps::{key, options, terms};
 
 const BATCHES: u64 = 10;
@@ -80,4 +80,42 @@ fn a_batch_is_one_write_and_one_sync_and_reads_nothing() {
 fn nothing_is_synced_for_a_batch_that_need_only_survive_a_kill() {
     let [reads, writes, syncs, _] = ten_batches(Durability::ProcessCrash);
     assert_eq!([reads, writes, syncs], [0, BATCHES, 0]);
+}
+
+/// A store that checkpoints after every `responses`, all of one retention.
+fn checkpointed(checkpoints: &[&[Vec<u8>]]) -> Store {
+    let clock = ManualClock::new();
+    let builder = Builder::in_memory().clock(clock);
+    let store = builder.open().unwrap();
+    let mut keys = 0;
+    for responses in checkpoints {
+        for response in *responses {
+            keys += 1;
+            match store.claim("t", format!("{keys}")).unwrap() {
+                Claim::Claimed(lease) => lease.complete(response).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
+        store.checkpoint().unwrap();
+    }
+    store
+}
+
+#[test]
+fn long_responses_make_no_more_tables_than_short_ones() {
+    let tables = |response: Vec<u8>| {
+        let checkpoint = vec![response; 20];
+        let store = checkpointed(&[&checkpoint[..]; 10]);
+        store.stats().generations
+    };
+    assert_eq!(tables(vec![7; 100_000]), tables(vec![7; 10]));
+}
+
+#[test]
+fn a_table_takes_no_more_records_than_its_filter_is_made_for() {
+    let (long, short) = (vec![7; 100_000], vec![7; 10]);
+    let store = checkpointed(&[&[long][..], &vec![short; 3000][..]]);
+    // Two bytes each.
+    let stats = store.stats();
+    assert!(stats.filter_bytes >= 2 * 3000, "{stats:?}");
 }

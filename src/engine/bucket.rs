@@ -28,11 +28,6 @@ pub(crate) fn buckets_for(rows: u64, bytes: u64) -> u32 {
     bytes.div_ceil(BUCKET_BYTES).clamp(1, most) as u32
 }
 
-/// The bytes that so many buckets are made for.
-pub(crate) fn capacity_bytes(buckets: u32) -> u64 {
-    u64::from(buckets) * BUCKET_BYTES
-}
-
 /// What a record adds to its bucket.
 pub(crate) fn entry_bytes(name: &[u8], record: &[u8]) -> u64 {
     (ENTRY_OVERHEAD_BYTES + name.len() + record.len()) as u64
@@ -252,7 +247,6 @@ mod tests {
         assert_eq!(buckets_for(1000, 0), 1);
         assert_eq!(buckets_for(1000, BUCKET_BYTES + 1), 2);
         assert_eq!(buckets_for(10, 1 << 30), 10);
-        assert_eq!(capacity_bytes(2), 2 * BUCKET_BYTES);
     }
 
     #[test]

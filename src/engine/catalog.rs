@@ -57,6 +57,8 @@ pub(crate) struct Catalog {
     next_heal: Mutex<Option<Deadline>>,
     /// `unfinished` was read through since it was loaded.
     unfinished_verified: AtomicBool,
+    /// Some table was found damaged since the opening.
+    damage_found: AtomicBool,
 }
 
 impl Catalog {
@@ -84,6 +86,7 @@ impl Catalog {
             unfinished_damaged: AtomicBool::new(false),
             next_heal: Mutex::new(None),
             unfinished_verified: AtomicBool::new(false),
+            damage_found: AtomicBool::new(false),
         })
     }
 
@@ -161,6 +164,11 @@ impl Catalog {
             ));
         }
         Ok(best)
+    }
+
+    /// Whether any table is known to be damaged, or was: what a look found before then may not hold.
+    pub(crate) fn has_found_damage(&self) -> bool {
+        self.damage_found.load(Ordering::SeqCst)
     }
 
     /// Whether the base must be reopened.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::bucket::{buckets_for, capacity_bytes};
+use super::bucket::buckets_for;
 use super::filter::Filter;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::time::{Timestamp, micros};
@@ -83,12 +83,13 @@ pub(crate) struct GenerationRow {
     pub(crate) closes_at_us: u64,
     /// It takes no more puts, and its filter is stored.
     pub(crate) closed: bool,
-    /// It takes no puts beyond about so many records.
+    /// It takes no puts beyond this many records,
     pub(crate) capacity_rows: u64,
+    /// nor once so many bytes were put into it.
+    pub(crate) capacity_bytes: u64,
+    pub(crate) put_bytes: u64,
     /// Over so many rows its records are spread.
     pub(crate) buckets: u32,
-    /// The bytes of all that was ever put into it.
-    pub(crate) put_bytes: u64,
 }
 
 impl GenerationRow {
@@ -105,8 +106,9 @@ impl GenerationRow {
             closes_at_us: now.after(width).as_micros(),
             closed: false,
             capacity_rows: capacity.rows,
-            buckets: buckets_for(capacity.rows, capacity.bytes),
+            capacity_bytes: capacity.bytes,
             put_bytes: 0,
+            buckets: buckets_for(capacity.rows, capacity.bytes),
         }
     }
 
@@ -114,7 +116,12 @@ impl GenerationRow {
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         now.as_micros() >= self.closes_at_us
             || self.tally.rows >= self.capacity_rows
-            || self.put_bytes >= capacity_bytes(self.buckets)
+            || self.put_bytes >= self.capacity_bytes
+    }
+
+    /// Whether it takes a put at `now`, with `staged` more on their way to it.
+    pub(crate) fn takes_put(&self, now: Timestamp, staged: u64) -> bool {
+        !self.closed && !self.is_due(now) && self.tally.rows + staged < self.capacity_rows
     }
 }
 
@@ -288,8 +295,9 @@ mod tests {
         row.tally.remove(4);
         assert_eq!(row.tally, Tally::default());
         assert!(!row.is_due(NOW));
-        row.put_bytes = capacity_bytes(row.buckets);
-        assert!(row.is_due(NOW));
+        assert!(row.takes_put(NOW, 1) && !row.takes_put(NOW, 2));
+        row.put_bytes = row.capacity_bytes;
+        assert!(row.is_due(NOW) && !row.takes_put(NOW, 0));
     }
 
     #[test]

@@ -227,7 +227,8 @@ impl Engine {
     }
 
     /// Looks a key up under the commit right. The base is not asked again if the caller found nothing
-    /// there and nothing was frozen since: what was written to the key since then would be active.
+    /// there, nothing was frozen since, so that what was written to the key since then would be active,
+    /// and no damage is known, which a verification may have found since.
     pub(super) fn find(
         &self,
         key: &RecordKey,
@@ -238,7 +239,9 @@ impl Engine {
             Found::Entry(entry) => Ok(entry),
             Found::Damaged => Err(damaged(key)),
             Found::AskBase { freezes } => match vacancy {
-                Some(vacancy) if vacancy.freezes == freezes => Ok(None),
+                Some(vacancy) if vacancy.freezes == freezes && !self.catalog.has_found_damage() => {
+                    Ok(None)
+                }
                 Some(_) if bugs::is(Bug::VacancyOutlivesFreeze) => Ok(None),
                 _ => self.find_in_base(key, now),
             },

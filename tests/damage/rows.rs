@@ -1,9 +1,12 @@
 //! Damage to single rows and tables of the base.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use firstclaim::internals::bucket::{self, Contents};
-use firstclaim::{Claim, Error};
+use firstclaim::internals::transition::Command;
+use firstclaim::internals::{Directory, Engine, Request, Tried};
+use firstclaim::{Claim, Clock, Error, ManualClock, SystemClock};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::*;
@@ -148,6 +151,30 @@ fn a_bucket_whose_entries_cannot_be_told_apart_hides_nothing_and_stops_nobody() 
         assert!(matches!(claim, Err(Error::Corrupt { .. })), "{claim:?}");
     }
     assert!(matches!(store.verify(), Err(Error::Corrupt { .. })));
+}
+
+#[test]
+fn a_key_found_vacant_before_a_verification_found_it_lost_is_not_claimed_after_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = closed(temp.path());
+    let name = b"\x01tbase7";
+    let (table, row_key, _) = home_of(&path, name);
+    change_record(&path, &table, &row_key, name, None);
+    // As if it had been killed: what a closed base has lost is known from the beginning.
+    std::fs::remove_file(path.join("base.seal")).unwrap();
+    let disk = Arc::new(Directory::at(&path).unwrap());
+    // Before its records expire.
+    let clock = ManualClock::at(SystemClock::new().now());
+    let engine = Engine::open(disk, steps::options(&clock)).unwrap();
+    let (key, terms) = (steps::key("base7"), steps::terms(LONG));
+    let Tried::MustWrite(vacancy) = engine.try_claim(&key, &terms).unwrap() else {
+        panic!("it is lost");
+    };
+    assert!(vacancy.is_some());
+    assert!(matches!(engine.verify(), Err(Error::Corrupt { .. })));
+    let late = Request::new(key, Command::Claim(terms)).seen_vacant(vacancy);
+    let answer = engine.commit(&[late]).remove(0);
+    assert!(matches!(answer, Err(Error::Corrupt { .. })), "{answer:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is measured: every engine behind the same two traits.
 
-mod firstclaim;
+pub mod firstclaim;
 mod fjall;
 mod limit;
 mod postgres;
@@ -76,8 +76,6 @@ pub trait Client {
     /// Claims a key that somebody has.
     fn ask(&mut self, key: &Key) -> Result<Seen>;
 }
-
-pub use self::firstclaim::fill as fill_firstclaim;
 
 /// Opens an engine in an empty directory.
 pub fn open(name: &str, directory: &Path) -> Result<Box<dyn Peer>> {

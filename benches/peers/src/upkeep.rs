@@ -1,17 +1,16 @@
 //! What happens beside the calls: sweeping, and opening after a kill.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use firstclaim::internals::transition::{Command, Terms};
-use firstclaim::internals::{Directory, Engine, EngineOptions, RecordKey, Request};
-use firstclaim::{Builder, Claim, Durability, Limits, ManualClock, Store, Takeover};
+use firstclaim::internals::{Engine, RecordKey, Request};
+use firstclaim::{Builder, Claim, Durability, ManualClock, Store, Takeover};
 use hdrhistogram::Histogram;
 
-use crate::engines::fill_firstclaim;
+use crate::engines::firstclaim::{engine, fill, limits};
 use crate::key::Key;
 
 const MILLION: u64 = 1_000_000;
@@ -30,27 +29,6 @@ pub fn measure(directory: &Path) -> Result<()> {
         open_after_kill(&directory.join(live_keys.to_string()), live_keys)?;
     }
     Ok(std::fs::remove_dir_all(directory)?)
-}
-
-fn engine(directory: &Path, clock: &ManualClock) -> Result<Engine> {
-    let options = EngineOptions {
-        durability: Durability::PowerLoss,
-        limits: limits(),
-        journal_bytes: 16 << 20,
-        base_cache_bytes: 64 << 20,
-        transaction_records: 16_384,
-        hash_seed: None,
-        clock: Arc::new(clock.clone()),
-    };
-    Ok(Engine::open(Arc::new(Directory::at(directory)?), options)?)
-}
-
-fn limits() -> Limits {
-    Limits {
-        unfinished: 100_000_000,
-        unfinished_bytes: 16 << 30,
-        ..Limits::default()
-    }
 }
 
 /// Claims and completes `numbers`.
@@ -92,7 +70,7 @@ fn million(engine: &Engine) -> Result<()> {
 
 fn sweep_alone(directory: &Path) -> Result<()> {
     let clock = ManualClock::at(SystemTime::now());
-    let engine = engine(directory, &clock)?;
+    let engine = engine(directory, Durability::PowerLoss, &clock)?;
     million(&engine)?;
     clock.advance(2 * RETENTION);
     let (begin, mut longest, mut rows) = (Instant::now(), Duration::ZERO, 0);
@@ -114,7 +92,7 @@ fn sweep_alone(directory: &Path) -> Result<()> {
 
 fn sweep_beside_claims(directory: &Path) -> Result<()> {
     let clock = ManualClock::at(SystemTime::now());
-    let engine = engine(directory, &clock)?;
+    let engine = engine(directory, Durability::PowerLoss, &clock)?;
     million(&engine)?;
     engine.close()?;
     let store = Builder::new(directory)
@@ -169,9 +147,9 @@ fn claims_during<T>(store: &Store, meanwhile: impl FnOnce() -> Result<T>) -> Res
 
 /// Opens a store that was left with a full journal, and claims.
 fn open_after_kill(directory: &Path, live_keys: u64) -> Result<()> {
-    fill_firstclaim(directory, live_keys)?;
+    fill(directory, live_keys)?;
     let clock = ManualClock::at(SystemTime::now());
-    let engine = engine(directory, &clock)?;
+    let engine = engine(directory, Durability::PowerLoss, &clock)?;
     // One segment frozen, and the next one full: nothing is in the base yet.
     let before = newest_segment(directory)?;
     let mut keys = 0;

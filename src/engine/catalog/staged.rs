@@ -17,6 +17,7 @@ use crate::engine::generation::{
 use crate::engine::overlay::Entry;
 use crate::error::Result;
 use crate::record::State;
+use crate::sync::{AtomicBool, Ordering};
 use crate::time::Timestamp;
 
 /// A generation is made for this many times what its bucket gets in the checkpoint that makes it,
@@ -49,13 +50,14 @@ pub(super) struct Staged<'c> {
     list: Vec<Arc<Generation>>,
     touched: BTreeSet<GenerationId>,
     expected: &'c BTreeMap<Timestamp, Capacity>,
+    damage_found: &'c AtomicBool,
     hash_seed: u64,
     now: Timestamp,
 }
 
 impl<'c> Staged<'c> {
     pub(super) fn over(
-        catalog: &Catalog,
+        catalog: &'c Catalog,
         ledger: &Ledger,
         expected: &'c BTreeMap<Timestamp, Capacity>,
         now: Timestamp,
@@ -68,6 +70,7 @@ impl<'c> Staged<'c> {
             list: catalog.list.read().to_vec(),
             touched: BTreeSet::new(),
             expected,
+            damage_found: &catalog.damage_found,
             hash_seed: catalog.hash_seed,
             now,
         }
@@ -129,7 +132,10 @@ impl<'c> Staged<'c> {
         }
         let target = match place {
             Some(Place::Bucket(expires_at)) => {
-                Some(self.open_generation(expires_at, entry_bytes(name, &record)))
+                let staged = |id| changes.get(&id).map_or(0, Vec::len) as u64;
+                let id = self.open_generation(expires_at, staged);
+                self.note_put(id, entry_bytes(name, &record));
+                Some(id)
             }
             _ => None,
         };
@@ -192,16 +198,12 @@ impl<'c> Staged<'c> {
     }
 
     /// The generation that takes records which expire then; a closed one takes none.
-    fn open_generation(&mut self, expires_at: Timestamp, bytes: u64) -> GenerationId {
-        let id = self.open_generation_for(expires_at);
-        if let Some(row) = self.ledger.generations.get_mut(&id) {
-            row.put_bytes = row.put_bytes.saturating_add(bytes);
-            self.touched.insert(id);
-        }
-        id
-    }
-
-    fn open_generation_for(&mut self, expires_at: Timestamp) -> GenerationId {
+    /// `staged` tells how many changes of one are on their way.
+    fn open_generation(
+        &mut self,
+        expires_at: Timestamp,
+        staged: impl Fn(GenerationId) -> u64,
+    ) -> GenerationId {
         let (end, width) = time_bucket(expires_at, self.now);
         let end_us = end.as_micros();
         let first = GenerationId { end_us, number: 0 };
@@ -210,10 +212,10 @@ impl<'c> Staged<'c> {
             number: u64::MAX,
         };
         let mut same_end = self.ledger.generations.range(first..=last).rev();
-        let takes_puts = |row: &GenerationRow| {
-            (!row.closed && !row.is_due(self.now)) || bugs::is(Bug::ClosedGenerationTakesPut)
+        let takes_put = |row: &GenerationRow| {
+            row.takes_put(self.now, staged(row.id)) || bugs::is(Bug::ClosedGenerationTakesPut)
         };
-        if let Some((id, _)) = same_end.find(|(_, row)| takes_puts(row)) {
+        if let Some((id, _)) = same_end.find(|(_, row)| takes_put(row)) {
             return *id;
         }
         let number = self.ledger.next_generation_number();
@@ -224,6 +226,13 @@ impl<'c> Staged<'c> {
         self.ledger.generations.insert(id, row);
         self.touched.insert(id);
         id
+    }
+
+    fn note_put(&mut self, id: GenerationId, bytes: u64) {
+        if let Some(row) = self.ledger.generations.get_mut(&id) {
+            row.put_bytes = row.put_bytes.saturating_add(bytes);
+            self.touched.insert(id);
+        }
     }
 
     /// Closes the generations whose time is over or which are full, and stores their filters, made
@@ -254,6 +263,7 @@ impl<'c> Staged<'c> {
                     *generation = Arc::new(generation.with_filter(filter));
                 } else {
                     generation.set_damaged(true);
+                    self.damage_found.store(true, Ordering::SeqCst);
                 }
             }
             let key = row.id.key();

@@ -92,6 +92,7 @@ impl Catalog {
             Ok(read == expected)
         });
         let whole = damage_as_false(read)?;
+        self.note_whole(whole);
         if !whole {
             // Never the other way round: what the opening could not read is not in memory.
             self.unfinished_damaged.store(true, Ordering::SeqCst);
@@ -126,6 +127,7 @@ impl Catalog {
             Ok(read == row.tally)
         });
         let whole = damage_as_false(read)?;
+        self.note_whole(whole);
         generation.set_damaged(!whole);
         generation.set_verified(true);
         if whole && complete_filter {
@@ -133,6 +135,12 @@ impl Catalog {
         }
         found.note_table(&generation.table, whole);
         Ok(())
+    }
+
+    fn note_whole(&self, whole: bool) {
+        if !whole {
+            self.damage_found.store(true, Ordering::SeqCst);
+        }
     }
 
     /// Reads the unfinished records through: checks each, and that its name leads to it.

@@ -37,7 +37,21 @@ impl Embedded {
     }
 }
 
-fn limits() -> Limits {
+/// The engine of a store, without its threads, as `store` would have it.
+pub fn engine(directory: &Path, durability: Durability, clock: &ManualClock) -> Result<Engine> {
+    let options = EngineOptions {
+        durability,
+        limits: limits(),
+        journal_bytes: 16 << 20,
+        base_cache_bytes: 64 << 20,
+        transaction_records: 16_384,
+        hash_seed: None,
+        clock: Arc::new(clock.clone()),
+    };
+    Ok(Engine::open(Arc::new(Directory::at(directory)?), options)?)
+}
+
+pub fn limits() -> Limits {
     // Claims that nobody completes pile up until the measurement is over.
     Limits {
         unfinished: 100_000_000,
@@ -81,17 +95,7 @@ impl Peer for Embedded {
 /// Claims and completes keys at the pace of one day.
 pub fn fill(directory: &Path, keys: u64) -> Result<()> {
     let clock = ManualClock::at(SystemTime::now() - DAY + Duration::from_secs(60));
-    let disk = Arc::new(Directory::at(directory)?);
-    let options = EngineOptions {
-        durability: Durability::ProcessCrash,
-        limits: limits(),
-        journal_bytes: 16 << 20,
-        base_cache_bytes: 64 << 20,
-        transaction_records: 16_384,
-        hash_seed: None,
-        clock: Arc::new(clock.clone()),
-    };
-    let engine = Engine::open(disk, options)?;
+    let engine = engine(directory, Durability::ProcessCrash, &clock)?;
     let terms = Terms {
         lease_for: Duration::from_secs(60),
         retain_for: DAY,
