@@ -81,6 +81,7 @@ fn run_seed(seed: u64, first_only: bool) -> (Report, Again) {
         ]),
         journal_bytes: *random.pick(&[16 * 1024, 24 * 1024, 64 * 1024]),
         transaction_records: *random.pick(&[1, 3, 2048]),
+        hash_seed: random.next(),
     };
     let clock = ManualClock::new();
     let mut world = match World::open(Image::default(), setting, clock) {

@@ -28,6 +28,8 @@ pub struct Setting {
     pub journal_bytes: u64,
     /// Few, so that a checkpoint can be cut between its transactions.
     pub transaction_records: usize,
+    /// Where its records lie.
+    pub hash_seed: u64,
 }
 
 impl Setting {
@@ -35,6 +37,7 @@ impl Setting {
         durability: Durability::PowerLoss,
         journal_bytes: 16 * 1024,
         transaction_records: 2,
+        hash_seed: 1,
     };
 }
 
@@ -117,7 +120,7 @@ pub fn options(setting: Setting, clock: &ManualClock) -> EngineOptions {
         journal_bytes: setting.journal_bytes,
         base_cache_bytes: 1 << 20,
         transaction_records: setting.transaction_records,
-        hash_seed: Some(1),
+        hash_seed: Some(setting.hash_seed),
         clock: Arc::new(clock.clone()),
     }
 }
