@@ -36,6 +36,7 @@ pub(crate) enum Bug {
     HandOverUnnoticed,
     WithdrawalIgnored,
     OthersNotWoken,
+    ReaderKeepsItsTime,
 }
 
 /// Whether this run has that bug.

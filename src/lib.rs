@@ -67,7 +67,7 @@ pub mod internals {
     pub use crate::engine::disk::directory::Directory;
     pub use crate::engine::disk::memory::MemoryDisk;
     pub use crate::engine::disk::{DirectoryLock, Disk, DiskFile};
-    pub use crate::engine::{Answer, Engine, EngineOptions, Request, Tried, Vacancy};
+    pub use crate::engine::{Answer, Engine, EngineOptions, Request, Seen, Tried, Vacancy};
     pub use crate::engine::{Swept, Verified};
     pub use crate::key::RecordKey;
     pub use crate::time::Timestamp;

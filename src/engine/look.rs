@@ -53,12 +53,12 @@ impl Engine {
     /// # Errors
     /// As a claim.
     pub fn try_claim(&self, key: &RecordKey, terms: &Terms) -> Result<Tried> {
-        let now = self.time.now();
+        let mut now = self.time.now();
         let record = match self.find_without_right(key, now)? {
             Looked::Record(record) => record,
             Looked::Nothing(vacancy) => return Ok(Tried::MustWrite(vacancy)),
         };
-        let Some((record, holder)) = self.confirm(key, record, now)? else {
+        let Some((record, holder)) = self.confirm(key, record, &mut now)? else {
             return Ok(Tried::MustWrite(None));
         };
         let command = Command::Claim(terms.clone());
@@ -79,8 +79,8 @@ impl Engine {
     /// # Errors
     /// `Corrupt`, `Poisoned` if it may or may not have expired, or an I/O error of the base.
     pub fn peek(&self, key: &RecordKey) -> Result<Option<Seen>> {
-        let now = self.time.now();
-        let seen = self.look(key, now)?;
+        let mut now = self.time.now();
+        let seen = self.look(key, &mut now)?;
         if !seen.as_ref().is_some_and(|seen| is_doubtful(seen, now)) {
             return Ok(seen.filter(|seen| !is_over(seen, now)));
         }
@@ -95,14 +95,14 @@ impl Engine {
     /// # Errors
     /// `Corrupt` if one of them is damaged, `Poisoned` if one may or may not have expired.
     pub fn unfinished(&self, prefix: &[u8]) -> Result<Vec<(RecordKey, Seen)>> {
-        let now = self.time.now();
+        let mut now = self.time.now();
         let mut all = Vec::new();
         self.for_each_unfinished(prefix, |page| {
             let mut found = Vec::with_capacity(page.len());
             for (key, slot) in page {
                 match slot {
                     Slot::Record(record) => {
-                        let seen = self.confirm(&key, record, now)?;
+                        let seen = self.confirm(&key, record, &mut now)?;
                         found.extend(seen.map(|seen| (key, seen)));
                     }
                     Slot::Damaged => return Err(damaged(&key)),
@@ -135,8 +135,8 @@ impl Engine {
     }
 
     /// The record of `key`, expired or not, with its holder, without the commit right.
-    fn look(&self, key: &RecordKey, now: Timestamp) -> Result<Option<Seen>> {
-        match self.find_without_right(key, now)? {
+    fn look(&self, key: &RecordKey, now: &mut Timestamp) -> Result<Option<Seen>> {
+        match self.find_without_right(key, *now)? {
             Looked::Record(record) => self.confirm(key, record, now),
             Looked::Nothing(_) => Ok(None),
         }
@@ -144,19 +144,23 @@ impl Engine {
 
     /// Adds the holder to a record just read. A completion or a release is shown first, and then its
     /// holder is gone: a record in flight counts as left behind only if it is still the one in force
-    /// after its holder was found gone.
+    /// after its holder was found gone. Time may have passed before that, so `now` is read again: what
+    /// was kept by its holder alone has expired since then.
     fn confirm(
         &self,
         key: &RecordKey,
         mut record: Arc<Record>,
-        now: Timestamp,
+        now: &mut Timestamp,
     ) -> Result<Option<Seen>> {
         for _ in 0..MAX_READ_TRIES {
-            let holder = self.holders.status(record.fence, now);
+            let holder = self.holders.status(record.fence, *now);
             if holder == Holder::Alive || !matches!(record.state, State::InFlight { .. }) {
                 return Ok(Some((record, holder)));
             }
-            match self.find_without_right(key, now)? {
+            if !bugs::is(Bug::ReaderKeepsItsTime) {
+                *now = self.time.now();
+            }
+            match self.find_without_right(key, *now)? {
                 Looked::Record(again) if Arc::ptr_eq(&again, &record) => {
                     return Ok(Some((again, holder)));
                 }
@@ -165,7 +169,7 @@ impl Engine {
             }
         }
         let _right = self.writer.lock();
-        self.look_under_right(key, now)
+        self.look_under_right(key, *now)
     }
 
     /// Refuses to call a key vacant because its record has expired, if the frame that poisoned the

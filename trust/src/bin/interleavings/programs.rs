@@ -11,7 +11,7 @@ mod trouble;
 /// A program; it panics where a promise does not hold.
 pub type Program = fn();
 
-pub const PROGRAMS: [(&str, Program); 15] = [
+pub const PROGRAMS: [(&str, Program); 16] = [
     ("claims", claims::racing_claims),
     ("completion", claims::completion_beside_readers),
     ("run", claims::operations_run_once),
@@ -20,6 +20,7 @@ pub const PROGRAMS: [(&str, Program); 15] = [
     ("sweep", takeover::sweep_beside_claims),
     ("freeze", reading::acknowledged_across_checkpoints),
     ("stale-miss", reading::a_miss_across_a_freeze),
+    ("gone", reading::gone_while_it_is_forgotten),
     ("overload", crowd::deadlines),
     ("room", crowd::a_full_queue),
     ("close", closing::close_beside_calls),

@@ -77,19 +77,30 @@ impl Search<'_> {
                 return Ok(true);
             }
             let mut branches = Vec::new();
-            let mut reading = None;
+            let mut at_once = None;
             for at in self.minimal(&taken) {
+                // The earlier a checkpoint, the more may be lost, and so explained: later is never
+                // better, and one that need not have been is best left out.
+                let is_checkpoint = ops[at].what == What::Checkpoint;
+                if is_checkpoint && ops[at].is_optional {
+                    continue;
+                }
                 let nexts = key.after(&ops[at]);
                 // What fits now and changes nothing, now or later, can as well come now: there is
                 // nothing to choose.
                 if nexts.contains(&key) && key.is_never_changed_by(&ops[at]) {
-                    reading = Some(at);
+                    at_once = Some((at, key.clone()));
+                    break;
+                }
+                if is_checkpoint {
+                    at_once = nexts.into_iter().next().map(|next| (at, next));
                     break;
                 }
                 branches.extend(nexts.into_iter().map(|next| (at, next)));
             }
-            if let Some(at) = reading {
+            if let Some((at, next)) = at_once {
                 self.take(&mut taken, at);
+                key = next;
                 continue;
             }
             // What was over first most likely came first, and what has no outcome had no effect.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use firstclaim::ManualClock;
-use firstclaim::internals::transition::Command;
+use firstclaim::internals::Seen;
+use firstclaim::internals::record::Holder;
+use firstclaim::internals::transition::{Command, Reply};
 
 use crate::kit::{self, DAY, HOUR, ModelDisk, at_once, commit, run, shown, thread};
 
@@ -81,4 +83,46 @@ pub fn a_miss_across_a_freeze() {
         })
     };
     at_once(vec![reader, writer]);
+}
+
+/// A holder goes when its key would have expired but for it, and somebody forgets the key. Who shows
+/// the key as left behind says that it had not expired when its holder went; then there was nothing to
+/// forget.
+pub fn gone_while_it_is_forgotten() {
+    let clock = ManualClock::new();
+    let engine = Arc::new(kit::engine(ModelDisk::default().as_disk(), &clock));
+    let held = commit(&engine, "k", kit::claim(HOUR)).expect("claims");
+    let is_left = |(_, holder): &Seen| *holder == Holder::Gone;
+    let peek = {
+        let engine = engine.clone();
+        thread(move || {
+            let seen = engine.peek(&kit::key("k")).expect("readable");
+            seen.as_ref().is_some_and(is_left)
+        })
+    };
+    let list = {
+        let engine = engine.clone();
+        thread(move || {
+            let listed = engine.unfinished(&[]).expect("readable");
+            listed.iter().any(|(_, seen)| is_left(seen))
+        })
+    };
+    let go = thread(move || {
+        drop(held);
+        false
+    });
+    let forget = {
+        let engine = engine.clone();
+        thread(move || {
+            clock.advance(DAY);
+            let answer = commit(&engine, "k", Command::Forget { held: true });
+            answer.expect("answered").reply == Reply::Changed
+        })
+    };
+    let outcomes = at_once(vec![peek, list, go, forget]);
+    let (was_shown, was_forgotten) = (outcomes[0] || outcomes[1], outcomes[3]);
+    assert!(
+        !(was_shown && was_forgotten),
+        "left behind, and then not expired: {outcomes:?}"
+    );
 }
