@@ -37,6 +37,7 @@ pub(crate) enum Bug {
     WithdrawalIgnored,
     OthersNotWoken,
     ReaderKeepsItsTime,
+    StaleFilterTrusted,
 }
 
 /// Whether this run has that bug.

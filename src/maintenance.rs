@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::committer::Queue;
-use crate::engine::{Engine, Request};
+use crate::engine::{Engine, Request, Swept};
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
 use crate::record::Fence;
@@ -20,6 +20,10 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 /// A lease is renewed this many times in its length.
 const RENEWALS_PER_LEASE: u32 = 3;
+/// After dropping a generation a sweep pauses for so many times what that took,
+const PAUSE_PER_WORK: u32 = 3;
+/// at most for this.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// The deadline thread looks at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -95,9 +99,17 @@ impl Upkeep {
         Ok(())
     }
 
+    /// What cannot wait until a long sweep is over is done in its pauses.
     fn sweep(&mut self, now: Instant) -> Result<()> {
         if self.next_sweep <= now {
-            self.engine.sweep()?;
+            let engine = &self.engine;
+            paced_sweep(engine, |pause| {
+                engine.wait_for_work(pause);
+                if engine.is_urgent() {
+                    engine.finish_checkpoint()?;
+                }
+                engine.prepare_segment()
+            })?;
             self.next_sweep = later(now, self.rhythm.sweep_every);
         }
         Ok(())
@@ -133,6 +145,35 @@ impl Upkeep {
         };
         due.saturating_duration_since(Instant::now())
     }
+}
+
+/// A sweep that pauses after each generation, so that claims find the disk and the cores free for most
+/// of the time.
+///
+/// # Errors
+/// As [`Engine::sweep`], as `pause`, and `Closed` once the engine is stopped.
+fn paced_sweep(engine: &Engine, mut pause: impl FnMut(Duration) -> Result<()>) -> Result<Swept> {
+    let mut begin = Instant::now();
+    engine.sweep_with(|| {
+        let taken = begin.elapsed();
+        pause((taken * PAUSE_PER_WORK).min(LONGEST_PAUSE))?;
+        begin = Instant::now();
+        match engine.is_stopped() {
+            true => Err(Error::Closed),
+            false => Ok(()),
+        }
+    })
+}
+
+/// A sweep that a caller asked for.
+///
+/// # Errors
+/// As [`Engine::sweep`], and `Closed` once the engine is stopped.
+pub(crate) fn sweep_for_caller(engine: &Engine) -> Result<Swept> {
+    paced_sweep(engine, |pause| {
+        Bell::default().wait(pause);
+        Ok(())
+    })
 }
 
 /// `wait` after `now`, or as late as the clock can name.

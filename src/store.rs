@@ -23,6 +23,7 @@ use crate::engine::disk::{DirectoryLock, Disk};
 use crate::engine::{Answer, EngineOptions, Swept, Verified};
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
+use crate::maintenance;
 use crate::transition::{Command, Reply};
 
 /// An idempotency store: says of every (tenant, key) whether the caller runs the operation,
@@ -190,8 +191,8 @@ impl Store {
         self.handle.unfinished(&[])
     }
 
-    /// Removes from the disk what has expired. Runs by itself in the background too; expiry itself
-    /// does not wait for it.
+    /// Removes from the disk what has expired, a table of records at a time with pauses between, so
+    /// that claims go on. Runs by itself in the background too; expiry itself does not wait for it.
     ///
     /// # Errors
     /// `NoSpace`, `Indeterminate`, `Poisoned`, `Closed`, `Io`.
@@ -200,7 +201,7 @@ impl Store {
         // First, so that what expired in memory goes too; but on a full disk it may need the space
         // that the sweep frees.
         let checkpointed = open.engine().checkpoint();
-        let swept = open.engine().sweep()?;
+        let swept = maintenance::sweep_for_caller(open.engine())?;
         checkpointed.map(|()| swept)
     }
 

@@ -113,6 +113,9 @@ fn a_reader_across_freeze_base_commit_and_drop_sees_the_newer_record() {
         options.journal_bytes = 16 << 20;
         let engine = Engine::open(dyn_disk, options).unwrap();
         turn_segments(&engine, "z", 1500, HOUR);
+        engine.checkpoint().unwrap();
+        // So little that the filter is not stored again.
+        run(&engine, "y", HOUR, b"little");
         engine.close().unwrap();
         disk.snapshot()
     };

@@ -319,12 +319,13 @@ fn load_generations(
     Ok(list)
 }
 
-/// A generation with its stored filter if there is a whole one, else with an empty one that is not
-/// ready: then it may hold any key.
+/// A generation with its stored filter if that is whole and nothing was put since, else with an empty
+/// one that is not ready: then it may hold any key.
 fn load_generation(filters: Option<&SnapshotTable>, row: &GenerationRow) -> Result<Generation> {
     let key = row.id.key();
+    let is_complete = row.filter_at == row.put_bytes || bugs::is(Bug::StaleFilterTrusted);
     let stored = match filters {
-        Some(table) if row.closed => table.find(&key, |bytes| {
+        Some(table) if is_complete => table.find(&key, |bytes| {
             Filter::from_bytes(open_bytes(&key, bytes).ok()?)
         })?,
         _ => None,

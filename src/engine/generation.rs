@@ -81,13 +81,16 @@ pub(crate) struct GenerationRow {
     pub(crate) tally: Tally,
     /// It takes no puts from then on.
     pub(crate) closes_at_us: u64,
-    /// It takes no more puts, and its filter is stored.
+    /// It takes no more puts, and its filter is stored for good.
     pub(crate) closed: bool,
     /// It takes no puts beyond this many records,
     pub(crate) capacity_rows: u64,
     /// nor once so many bytes were put into it.
     pub(crate) capacity_bytes: u64,
     pub(crate) put_bytes: u64,
+    /// What `put_bytes` was when its filter was stored last: while they are the same, every key of the
+    /// table is in that filter.
+    pub(crate) filter_at: u64,
     /// Over so many rows its records are spread.
     pub(crate) buckets: u32,
 }
@@ -108,6 +111,7 @@ impl GenerationRow {
             capacity_rows: capacity.rows,
             capacity_bytes: capacity.bytes,
             put_bytes: 0,
+            filter_at: 0,
             buckets: buckets_for(capacity.rows, capacity.bytes),
         }
     }

@@ -140,6 +140,11 @@ impl Engine {
         self.bell.ring();
     }
 
+    /// Whether it was told to stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
     /// Writes everything into the base and closes it. Nothing works afterwards.
     ///
     /// # Errors
@@ -165,11 +170,17 @@ impl Engine {
     /// # Errors
     /// `Poisoned`; `NoSpace` or `Io` if the disk says so: it may be tried again.
     pub fn sweep(&self) -> Result<Swept> {
+        self.sweep_with(|| Ok(()))
+    }
+
+    /// The same, with something done after each generation.
+    pub(crate) fn sweep_with(&self, mut after_one: impl FnMut() -> Result<()>) -> Result<Swept> {
         let now = self.time.now();
         self.holders.forget_over(now);
         let mut swept = Swept::default();
         while let Some(rows) = self.sweep_one()? {
             swept.done += rows;
+            after_one()?;
         }
         let mut expired = Vec::new();
         self.for_each_unfinished(&[], |page| {

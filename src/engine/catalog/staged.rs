@@ -49,6 +49,8 @@ pub(super) struct Staged<'c> {
     pub(super) ledger: Ledger,
     list: Vec<Arc<Generation>>,
     touched: BTreeSet<GenerationId>,
+    /// This is the last transaction of its checkpoint.
+    is_last: bool,
     expected: &'c BTreeMap<Timestamp, Capacity>,
     damage_found: &'c AtomicBool,
     hash_seed: u64,
@@ -69,6 +71,7 @@ impl<'c> Staged<'c> {
             },
             list: catalog.list.read().to_vec(),
             touched: BTreeSet::new(),
+            is_last: false,
             expected,
             damage_found: &catalog.damage_found,
             hash_seed: catalog.hash_seed,
@@ -76,7 +79,9 @@ impl<'c> Staged<'c> {
         }
     }
 
+    /// Notes that with this transaction the checkpoint is done.
     pub(super) fn note_applied(&mut self, applied: Applied) {
+        self.is_last = true;
         let store = &mut self.ledger.store;
         *store = StoreRow {
             run: applied.new_run.unwrap_or(store.run),
@@ -102,6 +107,9 @@ impl<'c> Staged<'c> {
         }
         for (id, changes) in &changes {
             self.change_generation(transaction, *id, changes)?;
+        }
+        if self.is_last {
+            self.store_filters(transaction)?;
         }
         for id in &self.touched {
             self.ledger.write_generation(transaction, *id)?;
@@ -236,7 +244,7 @@ impl<'c> Staged<'c> {
     }
 
     /// Closes the generations whose time is over or which are full, and stores their filters, made
-    /// anew where much smaller ones will do.
+    /// anew where smaller ones will do.
     fn close_due(&mut self, transaction: &mut Transaction<'_>) -> Result<()> {
         for generation in &mut self.list {
             let Some(row) = self.ledger.generations.get_mut(&generation.id) else {
@@ -248,7 +256,7 @@ impl<'c> Staged<'c> {
             }
             row.closed = true;
             self.touched.insert(row.id);
-            if row.tally.rows < row.capacity_rows / 2 {
+            if row.tally.rows < row.capacity_rows / 4 * 3 {
                 let filter = Filter::for_keys(row.tally.rows);
                 let mut read = Tally::default();
                 transaction.for_each(&generation.table, |_, row| {
@@ -266,9 +274,24 @@ impl<'c> Staged<'c> {
                     self.damage_found.store(true, Ordering::SeqCst);
                 }
             }
-            let key = row.id.key();
-            let sealed = seal_bytes(&key, &generation.filter.to_bytes());
-            transaction.put(FILTERS, &key, &sealed)?;
+            store_filter(transaction, row, generation)?;
+        }
+        Ok(())
+    }
+
+    /// Stores the filters of generations that are open, so that an opening need not read their tables:
+    /// of those that got at least as many bytes of records since the last time.
+    fn store_filters(&mut self, transaction: &mut Transaction<'_>) -> Result<()> {
+        for generation in &self.list {
+            let Some(row) = self.ledger.generations.get_mut(&generation.id) else {
+                continue;
+            };
+            let put_since = row.put_bytes.saturating_sub(row.filter_at);
+            let is_worth_it = put_since >= generation.filter.len_bytes() as u64;
+            if put_since > 0 && is_worth_it && generation.filter_is_ready() {
+                self.touched.insert(row.id);
+                store_filter(transaction, row, generation)?;
+            }
         }
         Ok(())
     }
@@ -282,6 +305,19 @@ impl<'c> Staged<'c> {
         }
         Arc::new(self.list.clone())
     }
+}
+
+/// Stores the filter of a generation, which has all its keys.
+fn store_filter(
+    transaction: &mut Transaction<'_>,
+    row: &mut GenerationRow,
+    generation: &Generation,
+) -> Result<()> {
+    let key = row.id.key();
+    let sealed = seal_bytes(&key, &generation.filter.to_bytes());
+    transaction.put(FILTERS, &key, &sealed)?;
+    row.filter_at = row.put_bytes;
+    Ok(())
 }
 
 /// A change to a generation.
