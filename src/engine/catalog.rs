@@ -23,7 +23,7 @@ use super::EngineOptions;
 use super::base::{BASE_FILE, Base, Snapshot, SnapshotTable, Transaction};
 use super::bucket;
 use super::disk::Disk;
-use super::filter::Filter;
+use super::filter::{Filter, Probe};
 use super::generation::{Generation, GenerationRow, Tally};
 use super::overlay::Slot;
 use crate::bugs::{self, Bug};
@@ -137,7 +137,8 @@ impl Catalog {
     pub(crate) fn find(&self, key: &RecordKey, now: Timestamp) -> Result<Option<Record>> {
         let hash = self.hash(key);
         let list = self.list.read().clone();
-        let candidates: Vec<_> = list.iter().filter(|g| g.may_contain(hash)).collect();
+        let probe = Probe::of(hash);
+        let candidates: Vec<_> = list.iter().filter(|g| g.may_contain(&probe)).collect();
         let look = || {
             self.base.read(|snapshot| {
                 let mut best = None;
@@ -157,7 +158,7 @@ impl Catalog {
                 other => Err(other),
             })?,
         };
-        if best.is_none() && self.may_have_lost(&list, hash, now) {
+        if best.is_none() && self.may_have_lost(&list, &probe, now) {
             return Err(Error::corrupt(
                 BASE_FILE,
                 format!("rows are lost, {key:?} may have been among them"),
@@ -244,8 +245,8 @@ impl Catalog {
         checksum(self.hash_seed, key.as_bytes())
     }
 
-    fn may_have_lost(&self, list: &[Arc<Generation>], hash: u64, now: Timestamp) -> bool {
-        let lost_in = |g: &Arc<Generation>| g.is_damaged() && g.may_contain(hash);
+    fn may_have_lost(&self, list: &[Arc<Generation>], probe: &Probe, now: Timestamp) -> bool {
+        let lost_in = |g: &Arc<Generation>| g.is_damaged() && g.may_contain(probe);
         let live = |g: &&Arc<Generation>| now < g.id.end();
         self.unfinished_damaged.load(Ordering::SeqCst) || list.iter().filter(live).any(lost_in)
     }

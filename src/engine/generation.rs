@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::bucket::buckets_for;
-use super::filter::Filter;
+use super::filter::{Filter, Probe};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::time::{Timestamp, micros};
 
@@ -188,9 +188,9 @@ impl Generation {
         }
     }
 
-    /// Whether the table may hold the key with this hash.
-    pub(crate) fn may_contain(&self, hash: u64) -> bool {
-        !self.filter_is_ready() || self.filter.may_contain(hash)
+    /// Whether the table may hold that key.
+    pub(crate) fn may_contain(&self, probe: &Probe) -> bool {
+        !self.filter_is_ready() || self.filter.may_contain(probe)
     }
 
     pub(crate) fn filter_is_ready(&self) -> bool {
@@ -320,10 +320,10 @@ mod tests {
         let mut row = GenerationRow::new(id, Duration::from_secs(60), capacity(100), NOW);
         row.tally.add(3);
         let loaded = Generation::loaded(&row, None);
-        assert!(!loaded.filter_is_ready() && loaded.may_contain(9));
+        assert!(!loaded.filter_is_ready() && loaded.may_contain(&Probe::of(9)));
         assert!(!loaded.is_verified());
         loaded.set_filter_ready();
-        assert!(loaded.filter_is_ready() && !loaded.may_contain(9));
+        assert!(loaded.filter_is_ready() && !loaded.may_contain(&Probe::of(9)));
         assert_eq!(loaded.rows(), 1);
 
         let again = loaded.with_filter(Filter::for_keys(100));

@@ -10,7 +10,7 @@ use crate::bugs::{self, Bug};
 use crate::codec::{checksum, encode_record, seal_bytes};
 use crate::engine::base::Transaction;
 use crate::engine::bucket::{self, Contents, entry_bytes};
-use crate::engine::filter::Filter;
+use crate::engine::filter::{Filter, Probe};
 use crate::engine::generation::{
     Capacity, Generation, GenerationId, GenerationRow, Tally, bucket as time_bucket,
 };
@@ -153,12 +153,13 @@ impl<'c> Staged<'c> {
                 .or_default()
                 .push(Change { hash, name, record });
         };
+        let probe = Probe::of(hash);
         for generation in &self.list {
             if target == Some(generation.id) {
                 // Before the commit: a reader must not miss it once the commit shows it.
-                generation.filter.insert(hash);
+                generation.filter.insert(&probe);
                 add(generation.id, Some(std::mem::take(&mut record)));
-            } else if generation.may_contain(hash) {
+            } else if generation.may_contain(&probe) {
                 add(generation.id, None);
             }
         }
@@ -262,7 +263,7 @@ impl<'c> Staged<'c> {
                 transaction.for_each(&generation.table, |_, row| {
                     for (name, _) in bucket::entries(row).into_iter().flatten().flatten() {
                         let hash = checksum(self.hash_seed, name);
-                        filter.insert(hash);
+                        filter.insert(&Probe::of(hash));
                         read.add(hash);
                     }
                 })?;

@@ -7,6 +7,7 @@ use super::{Catalog, open_table};
 use crate::codec::{checksum, decode_record, open_bytes};
 use crate::engine::base::{BASE_FILE, Snapshot, SnapshotTable};
 use crate::engine::bucket;
+use crate::engine::filter::Probe;
 use crate::engine::generation::{Generation, Tally};
 use crate::error::{Error, Result};
 use crate::sync::{AtomicBool, Ordering};
@@ -121,7 +122,7 @@ impl Catalog {
             };
             let read = self.read_generation(&table, generation, found, stop, |hash| {
                 if complete_filter {
-                    generation.filter.insert(hash);
+                    generation.filter.insert(&Probe::of(hash));
                 }
             })?;
             Ok(read == row.tally)
