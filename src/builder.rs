@@ -20,8 +20,8 @@ const MIB: usize = 1 << 20;
 const MAX_BODY_BYTES: usize = 64 * MIB;
 /// No segment may be longer.
 const MAX_JOURNAL_BYTES: u64 = 1 << 30;
-/// Records in a transaction of a checkpoint: some 10 ms of work.
-const TRANSACTION_RECORDS: usize = 2048;
+/// Records in a transaction of a checkpoint. Not few: with each, redb writes its account of all pages.
+const TRANSACTION_RECORDS: usize = 16_384;
 /// How long to sleep between tries to take a directory that is in use.
 const LOCK_POLL: Duration = Duration::from_millis(10);
 

@@ -106,7 +106,6 @@ pub(crate) struct Counters {
     pub(crate) frames: AtomicU64,
     pub(crate) changes: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
-    pub(crate) base_reads: AtomicU64,
 }
 
 impl Engine {

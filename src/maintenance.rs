@@ -99,16 +99,17 @@ impl Upkeep {
         Ok(())
     }
 
-    /// What cannot wait until a long sweep is over is done in its pauses.
+    /// What cannot wait until a long sweep is over is done in its pauses. Should that fail, the sweep
+    /// goes on: it may be the cure, and what failed is tried again after it.
     fn sweep(&mut self, now: Instant) -> Result<()> {
         if self.next_sweep <= now {
             let engine = &self.engine;
             paced_sweep(engine, |pause| {
                 engine.wait_for_work(pause);
                 if engine.is_urgent() {
-                    engine.finish_checkpoint()?;
+                    let _ = engine.finish_checkpoint();
                 }
-                engine.prepare_segment()
+                let _ = engine.prepare_segment();
             })?;
             self.next_sweep = later(now, self.rhythm.sweep_every);
         }
@@ -151,12 +152,12 @@ impl Upkeep {
 /// of the time.
 ///
 /// # Errors
-/// As [`Engine::sweep`], as `pause`, and `Closed` once the engine is stopped.
-fn paced_sweep(engine: &Engine, mut pause: impl FnMut(Duration) -> Result<()>) -> Result<Swept> {
+/// As [`Engine::sweep`], and `Closed` once the engine is stopped.
+fn paced_sweep(engine: &Engine, mut pause: impl FnMut(Duration)) -> Result<Swept> {
     let mut begin = Instant::now();
     engine.sweep_with(|| {
         let taken = begin.elapsed();
-        pause((taken * PAUSE_PER_WORK).min(LONGEST_PAUSE))?;
+        pause((taken * PAUSE_PER_WORK).min(LONGEST_PAUSE));
         begin = Instant::now();
         match engine.is_stopped() {
             true => Err(Error::Closed),
@@ -172,7 +173,6 @@ fn paced_sweep(engine: &Engine, mut pause: impl FnMut(Duration) -> Result<()>) -
 pub(crate) fn sweep_for_caller(engine: &Engine) -> Result<Swept> {
     paced_sweep(engine, |pause| {
         Bell::default().wait(pause);
-        Ok(())
     })
 }
 

@@ -124,6 +124,36 @@ fn an_opening_does_not_look_for_the_keys_of_the_journal_in_every_table() {
     assert!(reads < 45, "{reads} reads for 60 keys");
 }
 
+#[test]
+fn new_claims_do_not_read_the_base() {
+    let checkpoint = vec![vec![7; 200]; 300];
+    let store = checkpointed(&[&checkpoint[..]; 10]);
+    assert!(store.stats().generations >= 5, "{:?}", store.stats());
+    let before = store.stats().base_reads;
+    for n in 0..5000 {
+        let claim = store.claim("t", format!("new {n}")).unwrap();
+        assert!(matches!(claim, Claim::Claimed(_)));
+    }
+    // Those that a filter lets pass: one of some thousand in each.
+    let reads = store.stats().base_reads - before;
+    assert!(reads <= 50, "{reads}");
+}
+
+#[test]
+fn a_claim_in_a_batch_allocates_little() {
+    let clock = ManualClock::new();
+    let disk: Arc<dyn Disk> = Arc::new(FaultDisk::new());
+    let engine = Engine::open(disk, options(&clock)).unwrap();
+    let claims: Vec<Request> = (0..BATCH_CLAIMS)
+        .map(|n| Request::new(key(&format!("{n:020}")), Command::Claim(terms(HOUR))))
+        .collect();
+    let counted = allocation_counter::measure(|| {
+        assert!(engine.commit(&claims).iter().all(Result::is_ok));
+    });
+    // A record, an entry of a table and what grows with both.
+    assert!(counted.count_total <= 3 * BATCH_CLAIMS, "{counted:?}");
+}
+
 /// A store that checkpoints after every `responses`, all of one retention.
 fn checkpointed(checkpoints: &[&[Vec<u8>]]) -> Store {
     let clock = ManualClock::new();

@@ -31,7 +31,7 @@ use crate::codec::{checksum, decode_record, open_bytes};
 use crate::error::{Error, Result};
 use crate::key::{KeyMap, RecordKey};
 use crate::record::Record;
-use crate::sync::{AtomicBool, Mutex, Ordering, RwLock};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::time::{Deadline, Timestamp};
 
 /// A reader reopens a base that failed no more often than this.
@@ -59,6 +59,8 @@ pub(crate) struct Catalog {
     unfinished_verified: AtomicBool,
     /// Some table was found damaged since the opening.
     damage_found: AtomicBool,
+    /// How many look-ups the filters did not answer.
+    reads: AtomicU64,
 }
 
 impl Catalog {
@@ -87,6 +89,7 @@ impl Catalog {
             next_heal: Mutex::new(None),
             unfinished_verified: AtomicBool::new(false),
             damage_found: AtomicBool::new(false),
+            reads: AtomicU64::new(0),
         })
     }
 
@@ -140,6 +143,7 @@ impl Catalog {
         let probe = Probe::of(hash);
         let candidates: Vec<_> = list.iter().filter(|g| g.may_contain(&probe)).collect();
         let look = || {
+            self.reads.fetch_add(1, Ordering::Relaxed);
             self.base.read(|snapshot| {
                 let mut best = None;
                 for generation in &candidates {
@@ -231,6 +235,11 @@ impl Catalog {
     /// Closes the base's file, for good.
     pub(crate) fn close(&self) {
         self.base.close();
+    }
+
+    /// How many look-ups read the base since the opening.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
     }
 
     /// How many generations there are, and the rows and filter bytes of all.

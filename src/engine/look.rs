@@ -8,7 +8,6 @@ use crate::bugs::{self, Bug};
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
 use crate::record::{Fence, Holder, Record, State};
-use crate::sync::Ordering;
 use crate::time::Timestamp;
 use crate::transition::{Command, Terms, Write, step};
 
@@ -253,7 +252,6 @@ impl Engine {
     }
 
     fn find_in_base(&self, key: &RecordKey, now: Timestamp) -> Result<Entry> {
-        self.counters.base_reads.fetch_add(1, Ordering::Relaxed);
         let found = self.catalog.find(key, now).inspect_err(|_| {
             if self.catalog.is_broken() {
                 self.bell.ring();

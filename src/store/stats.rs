@@ -30,7 +30,7 @@ pub struct Stats {
     pub changes: u64,
     /// Checkpoints finished.
     pub checkpoints: u64,
-    /// Look-ups that memory could not answer.
+    /// Look-ups that read the base: neither what is in memory nor the filters could answer.
     pub base_reads: u64,
     /// A write failed, so that nothing more can be written until the store is reopened.
     pub poisoned: bool,
@@ -57,7 +57,7 @@ impl Stats {
             batches: counters.frames.load(Ordering::Relaxed),
             changes: counters.changes.load(Ordering::Relaxed),
             checkpoints: counters.checkpoints.load(Ordering::Relaxed),
-            base_reads: counters.base_reads.load(Ordering::Relaxed),
+            base_reads: engine.catalog().reads(),
             poisoned: engine.is_poisoned(),
             trouble: engine.trouble(),
             closed,

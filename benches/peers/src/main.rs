@@ -48,6 +48,8 @@ pub struct Options {
     json: Option<PathBuf>,
     plots: Option<PathBuf>,
     directory: Option<PathBuf>,
+    /// Of a child that only fills a store of firstclaim's.
+    fill: bool,
     /// Of a child.
     serve: Option<String>,
     live_keys: u64,
@@ -71,6 +73,7 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
             Arg::Long("json") => options.json = Some(parser.value()?.into()),
             Arg::Long("plots") => options.plots = Some(parser.value()?.into()),
             Arg::Long("dir") => options.directory = Some(parser.value()?.into()),
+            Arg::Long("fill") => options.fill = true,
             Arg::Long("serve") => options.serve = Some(parser.value()?.string()?),
             Arg::Long("live") => options.live_keys = parser.value()?.parse()?,
             Arg::Long("help") => {
@@ -91,6 +94,9 @@ fn main() -> Result<()> {
         Some(directory) => directory.clone(),
         None => "target/peers".into(),
     };
+    if options.fill {
+        return engines::firstclaim::fill(&directory, options.live_keys);
+    }
     if let Some(engine) = options.serve {
         let filled = cell::Filled {
             engine,
