@@ -363,10 +363,14 @@ fn expired_generations_give_a_full_disk_its_space_back() {
         done.err()
     });
     assert!(matches!(full, Some(Error::NoSpace)), "{full:?}");
+    let before = store.stats();
     clock.advance(LONG);
     // It frees what has expired, whatever else it cannot do.
     let _ = store.sweep();
-    assert!(store.stats().base_records < 60, "{:?}", store.stats());
+    let after = store.stats();
+    // A checkpoint may have brought what was in memory.
+    let most = before.base_records + before.overlay_records as u64 - 60;
+    assert!(after.base_records <= most, "{before:?} {after:?}");
     let resumed = (0..100).any(|_| {
         std::thread::sleep(Duration::from_millis(50));
         store.claim("t", "resumed").is_ok()
