@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::Catalog;
 use super::ledger::Ledger;
-use crate::error::Result;
+use crate::engine::base::Transaction;
+use crate::error::{Error, Result};
 use crate::time::Timestamp;
 
 impl Catalog {
@@ -21,11 +22,20 @@ impl Catalog {
         staged.generations.remove(&row.id);
         // What justified the removal must hold after a reopening too.
         staged.store.time_us = staged.store.time_us.max(now.as_micros());
-        self.write_base(&mut ledger, |transaction| {
+        let drop_it = |transaction: &mut Transaction<'_>| {
             transaction.drop_table(&row.id.table())?;
             Ledger::remove_generation(transaction, row.id)?;
             staged.write_store(transaction)
-        })?;
+        };
+        match self.write_base(&mut ledger, drop_it) {
+            // The pages that the last transaction freed are there for the next but one: on a full disk
+            // an empty one lets this one have them.
+            Err(Error::NoSpace) => {
+                self.write_base(&mut ledger, |_| Ok(()))?;
+                self.write_base(&mut ledger, drop_it)?;
+            }
+            dropped => dropped?,
+        }
         *ledger = staged;
         let mut list = self.list.write();
         let left = list.iter().filter(|g| g.id != row.id).cloned();
