@@ -152,7 +152,7 @@ impl Upkeep {
 /// of the time.
 ///
 /// # Errors
-/// As [`Engine::sweep`], and `Closed` once the engine is stopped.
+/// As [`Engine::sweep_with`], and `Closed` once the engine is stopped.
 fn paced_sweep(engine: &Engine, mut pause: impl FnMut(Duration)) -> Result<Swept> {
     let mut begin = Instant::now();
     engine.sweep_with(|| {
@@ -169,7 +169,7 @@ fn paced_sweep(engine: &Engine, mut pause: impl FnMut(Duration)) -> Result<Swept
 /// A sweep that a caller asked for.
 ///
 /// # Errors
-/// As [`Engine::sweep`], and `Closed` once the engine is stopped.
+/// As [`Engine::sweep_with`], and `Closed` once the engine is stopped.
 pub(crate) fn sweep_for_caller(engine: &Engine) -> Result<Swept> {
     paced_sweep(engine, |pause| {
         Bell::default().wait(pause);

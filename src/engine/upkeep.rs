@@ -163,17 +163,21 @@ impl Engine {
             .prepare(&*self.disk, self.options.journal_bytes)?)
     }
 
-    /// Removes what has expired: done records a generation and a transaction at a time, unfinished
-    /// ones by commits of bounded size. Neither holds up claims for long. The done ones first: on a
-    /// full disk they give the space that a commit may need.
+    /// As [`sweep_with`](Self::sweep_with), without a pause.
     ///
     /// # Errors
-    /// `Poisoned`; `NoSpace` or `Io` if the disk says so: it may be tried again.
+    /// The same.
+    #[cfg(feature = "internals")]
     pub fn sweep(&self) -> Result<Swept> {
         self.sweep_with(|| Ok(()))
     }
 
-    /// The same, with something done after each generation.
+    /// Removes what has expired: done records a generation and a transaction at a time, with something
+    /// done after each, and unfinished ones by commits of bounded size. Neither holds up claims for
+    /// long. The done ones first: on a full disk they give the space that a commit may need.
+    ///
+    /// # Errors
+    /// `Poisoned`; `NoSpace` or `Io` if the disk says so: it may be tried again.
     pub(crate) fn sweep_with(&self, mut after_one: impl FnMut() -> Result<()>) -> Result<Swept> {
         let now = self.time.now();
         self.holders.forget_over(now);
@@ -197,7 +201,7 @@ impl Engine {
     /// Removes one generation that has expired, in one transaction, and tells how many records it had.
     ///
     /// # Errors
-    /// As [`sweep`](Self::sweep).
+    /// As a sweep.
     pub fn sweep_one(&self) -> Result<Option<u64>> {
         self.catalog.drop_one_expired(self.time.now())
     }
