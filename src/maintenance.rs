@@ -11,7 +11,7 @@ use crate::engine::{Engine, Request, Swept};
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
 use crate::record::Fence;
-use crate::sync::{AtomicBool, Bell, Instant, JoinHandle, Mutex, Ordering, ThreadBuilder};
+use crate::sync::{AtomicBool, Bell, Instant, JoinHandle, Mutex, Ordering, ThreadBuilder, sleep};
 use crate::transition::Command;
 
 /// After a failure, upkeep is tried again after this long,
@@ -171,9 +171,7 @@ fn paced_sweep(engine: &Engine, mut pause: impl FnMut(Duration)) -> Result<Swept
 /// # Errors
 /// As [`Engine::sweep_with`], and `Closed` once the engine is stopped.
 pub(crate) fn sweep_for_caller(engine: &Engine) -> Result<Swept> {
-    paced_sweep(engine, |pause| {
-        Bell::default().wait(pause);
-    })
+    paced_sweep(engine, sleep)
 }
 
 /// `wait` after `now`, or as late as the clock can name.

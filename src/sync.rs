@@ -11,7 +11,7 @@ pub(crate) use self::checked::*;
 mod real {
     pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-    pub(crate) use std::thread::{Builder as ThreadBuilder, JoinHandle};
+    pub(crate) use std::thread::{Builder as ThreadBuilder, JoinHandle, sleep};
     pub(crate) use std::time::Instant;
 }
 

@@ -16,6 +16,11 @@ pub(crate) use self::loom::*;
 #[cfg(firstclaim_shuttle)]
 pub(crate) use self::shuttle::*;
 
+/// Others run, and `wait` is over.
+pub(crate) fn sleep(wait: Duration) {
+    let_time_pass(wait);
+}
+
 #[derive(Default)]
 pub(crate) struct Mutex<T>(sync::Mutex<T>);
 
