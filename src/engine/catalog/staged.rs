@@ -289,7 +289,7 @@ impl<'c> Staged<'c> {
             };
             let put_since = row.put_bytes.saturating_sub(row.filter_at);
             let is_worth_it = put_since >= generation.filter.len_bytes() as u64;
-            if put_since > 0 && is_worth_it && generation.filter_is_ready() {
+            if !row.closed && put_since > 0 && is_worth_it && generation.filter_is_ready() {
                 self.touched.insert(row.id);
                 store_filter(transaction, row, generation)?;
             }
