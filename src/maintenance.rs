@@ -99,21 +99,21 @@ impl Upkeep {
         Ok(())
     }
 
-    /// What cannot wait until a long sweep is over is done in its pauses. Should that fail, the sweep
-    /// goes on: it may be the cure, and what failed is tried again after it.
+    /// Checkpoints do not wait until a long sweep is over: they are made in its pauses. Should one fail,
+    /// the sweep goes on, which may be the cure; unless the next one is made, it is tried again after.
     fn sweep(&mut self, now: Instant) -> Result<()> {
-        if self.next_sweep <= now {
-            let engine = &self.engine;
-            paced_sweep(engine, |pause| {
-                engine.wait_for_work(pause);
-                if engine.is_urgent() {
-                    let _ = engine.finish_checkpoint();
-                }
-                let _ = engine.prepare_segment();
-            })?;
-            self.next_sweep = later(now, self.rhythm.sweep_every);
+        if self.next_sweep > now {
+            return Ok(());
         }
-        Ok(())
+        let engine = self.engine.clone();
+        let mut meanwhile = Ok(());
+        paced_sweep(&engine, |pause| {
+            engine.wait_for_work(pause);
+            let checkpointed = self.checkpoint(Instant::now());
+            meanwhile = checkpointed.and(engine.prepare_segment());
+        })?;
+        self.next_sweep = later(now, self.rhythm.sweep_every);
+        meanwhile
     }
 
     /// A table at a time, so that a checkpoint need not wait for all of them.

@@ -84,6 +84,7 @@ impl Engine {
             return Ok(seen.filter(|seen| !is_over(seen, now)));
         }
         let _right = self.writer.lock();
+        let now = self.time.now();
         let seen = self.look_under_right(key, now)?;
         self.check_settled(key, seen.as_ref(), now)?;
         Ok(seen.filter(|seen| !is_over(seen, now)))
@@ -107,7 +108,7 @@ impl Engine {
                     Slot::Damaged => return Err(damaged(&key)),
                 }
             }
-            self.settle(&mut found, now)?;
+            self.settle(&mut found, &mut now)?;
             found.retain(|(_, seen)| seen.0.is_unfinished() && !is_over(seen, now));
             all.append(&mut found);
             Ok(())
@@ -117,16 +118,17 @@ impl Engine {
     }
 
     /// Looks again at those that seem to have expired, all under one hold of the commit right.
-    fn settle(&self, found: &mut [(RecordKey, Seen)], now: Timestamp) -> Result<()> {
-        if !found.iter().any(|(_, seen)| is_doubtful(seen, now)) {
+    fn settle(&self, found: &mut [(RecordKey, Seen)], now: &mut Timestamp) -> Result<()> {
+        if !found.iter().any(|(_, seen)| is_doubtful(seen, *now)) {
             return Ok(());
         }
         let _right = self.writer.lock();
+        *now = self.time.now();
         for (key, seen) in found {
-            if is_doubtful(seen, now)
-                && let Some(again) = self.look_under_right(key, now)?
+            if is_doubtful(seen, *now)
+                && let Some(again) = self.look_under_right(key, *now)?
             {
-                self.check_settled(key, Some(&again), now)?;
+                self.check_settled(key, Some(&again), *now)?;
                 *seen = again;
             }
         }
@@ -168,6 +170,7 @@ impl Engine {
             }
         }
         let _right = self.writer.lock();
+        *now = self.time.now();
         self.look_under_right(key, *now)
     }
 
