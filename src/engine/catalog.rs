@@ -332,13 +332,12 @@ fn load_generations(
 /// A generation with its stored filter if that is whole and nothing was put since, else with an empty
 /// one that is not ready: then it may hold any key.
 fn load_generation(filters: Option<&SnapshotTable>, row: &GenerationRow) -> Result<Generation> {
-    let key = row.id.key();
     let is_complete = row.filter_at == row.put_bytes
         || bugs::is(Bug::StaleFilterTrusted)
         || (row.closed && bugs::is(Bug::ClosedGenerationTakesPut));
     let stored = match filters {
-        Some(table) if is_complete => table.find(&key, |bytes| {
-            Filter::from_bytes(open_bytes(&key, bytes).ok()?)
+        Some(table) if is_complete => table.find(&row.id.key(), |bytes| {
+            Filter::from_bytes(open_bytes(&row.filter_seal_key(), bytes).ok()?)
         })?,
         _ => None,
     };

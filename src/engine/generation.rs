@@ -116,6 +116,14 @@ impl GenerationRow {
         }
     }
 
+    /// What its stored filter is sealed under: an older one must not be taken for it.
+    pub(crate) fn filter_seal_key(&self) -> [u8; 24] {
+        let mut key = [0; 24];
+        key[..16].copy_from_slice(&self.id.key());
+        key[16..].copy_from_slice(&self.filter_at.to_be_bytes());
+        key
+    }
+
     /// Whether it must take no more puts at `now`.
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         now.as_micros() >= self.closes_at_us

@@ -191,6 +191,29 @@ fn a_lost_record_makes_its_key_corrupt_once_verification_has_passed() {
 }
 
 #[test]
+fn an_older_filter_in_the_place_of_a_newer_is_not_believed() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("store");
+    let mut filters = Vec::new();
+    for part in ["early", "late"] {
+        let store = options(&path).open().unwrap();
+        fill(&store, part, 50);
+        store.close().unwrap();
+        filters.push(rows(&path, "filters"));
+    }
+    assert_ne!(filters[0], filters[1], "it was stored again");
+    let (key, older) = &filters[0][0];
+    change_row(&path, "filters", key, Some(older));
+    // Without its seal the base is not verified before it is used.
+    std::fs::remove_file(path.join("base.seal")).unwrap();
+    let store = options(&path).open().unwrap();
+    for part in ["early", "late"] {
+        (0..50).for_each(|n| assert_done(&store, &format!("{part}{n}"), &format!("response {n}")));
+    }
+    store.verify().unwrap();
+}
+
+#[test]
 fn a_missing_table_is_corrupt_not_vacant() {
     let temp = tempfile::tempdir().unwrap();
     let path = closed(temp.path());

@@ -314,10 +314,9 @@ fn store_filter(
     row: &mut GenerationRow,
     generation: &Generation,
 ) -> Result<()> {
-    let key = row.id.key();
-    let sealed = seal_bytes(&key, &generation.filter.to_bytes());
-    transaction.put(FILTERS, &key, &sealed)?;
     row.filter_at = row.put_bytes;
+    let sealed = seal_bytes(&row.filter_seal_key(), &generation.filter.to_bytes());
+    transaction.put(FILTERS, &row.id.key(), &sealed)?;
     Ok(())
 }
 

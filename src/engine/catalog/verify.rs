@@ -29,7 +29,7 @@ pub(crate) struct Verification {
 impl Catalog {
     /// Reads every record of the base, checks it, finds it by its key, and compares each table's
     /// rows with what was counted when they were written. Marks the tables that have lost rows,
-    /// and completes the filters that were not ready.
+    /// and completes the filters that were not ready, or lack keys that they must have.
     ///
     /// # Errors
     /// An I/O error of the base; `Closed` once `stop` is set. Damage is no error here: it is in the
@@ -110,6 +110,7 @@ impl Catalog {
         stop: &AtomicBool,
     ) -> Result<()> {
         let complete_filter = !generation.filter_is_ready();
+        let mut lacks_keys = false;
         let before = found.clone();
         let read = self.read_base(|snapshot| {
             *found = before.clone();
@@ -121,8 +122,10 @@ impl Catalog {
                 return Ok(true);
             };
             let read = self.read_generation(&table, generation, found, stop, |hash| {
-                if complete_filter {
-                    generation.filter.insert(&Probe::of(hash));
+                let probe = Probe::of(hash);
+                if !generation.filter.may_contain(&probe) {
+                    generation.filter.insert(&probe);
+                    lacks_keys |= !complete_filter;
                 }
             })?;
             Ok(read == row.tally)
@@ -135,6 +138,10 @@ impl Catalog {
             generation.set_filter_ready();
         }
         found.note_table(&generation.table, whole);
+        if lacks_keys {
+            self.note_whole(false);
+            found.note_damage(format!("the filter of {} lacked keys", generation.table));
+        }
         Ok(())
     }
 
@@ -242,5 +249,68 @@ fn damage_as_false(read: Result<bool>) -> Result<bool> {
     match read {
         Err(Error::Corrupt { .. }) => Ok(false),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::disk::memory::MemoryDisk;
+    use crate::engine::filter::Filter;
+    use crate::engine::{Engine, EngineOptions, Request};
+    use crate::key::RecordKey;
+    use crate::record::Takeover;
+    use crate::time::{ManualClock, Timestamp};
+    use crate::transition::{Command, Terms};
+    use crate::{Durability, Limits};
+    use std::time::Duration;
+
+    fn engine() -> Engine {
+        let options = EngineOptions {
+            durability: Durability::PowerLoss,
+            limits: Limits::default(),
+            journal_bytes: 4 << 20,
+            base_cache_bytes: 1 << 20,
+            transaction_records: 100,
+            hash_seed: Some(1),
+            clock: Arc::new(ManualClock::new()),
+        };
+        Engine::open(Arc::new(MemoryDisk::new()), options).unwrap()
+    }
+
+    #[test]
+    fn a_filter_that_lacks_a_key_is_found_and_mended() {
+        let engine = engine();
+        let key = RecordKey::new(b"t", b"k", 255).unwrap();
+        let claim = Command::Claim(Terms {
+            lease_for: Duration::from_secs(1),
+            retain_for: Duration::from_secs(60),
+            takeover: Takeover::Gone,
+            fingerprint: None,
+        });
+        let claimed = engine.commit(&[Request::new(key.clone(), claim)]).remove(0);
+        let complete = Command::Complete {
+            fence: claimed.unwrap().record.unwrap().fence,
+            response: b"done".as_slice().into(),
+            retain_for: None,
+        };
+        engine
+            .commit(&[Request::new(key.clone(), complete)])
+            .remove(0)
+            .unwrap();
+        engine.checkpoint().unwrap();
+        assert!(engine.verify().is_ok());
+
+        let catalog = engine.catalog();
+        let emptied = {
+            let list = catalog.list.read();
+            Arc::new(list[0].with_filter(Filter::for_keys(100)))
+        };
+        *catalog.list.write() = Arc::new(vec![emptied]);
+        let find = || catalog.find(&key, Timestamp::default()).unwrap();
+        assert!(find().is_none(), "hidden");
+        assert!(matches!(engine.verify(), Err(Error::Corrupt { .. })));
+        assert!(find().is_some(), "found again");
+        assert!(engine.verify().is_ok());
     }
 }
