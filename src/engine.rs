@@ -20,6 +20,8 @@ mod look;
 mod opening;
 mod overlay;
 mod seal;
+#[cfg(test)]
+pub(crate) mod testing;
 mod upkeep;
 
 use std::collections::HashSet;

@@ -272,3 +272,72 @@ impl Drop for KeptRenewed {
         self.renewals.table.lock().remove(&self.fence);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::{claim, engine, run};
+    use crate::time::ManualClock;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// An engine with three tables of records that have all expired.
+    fn engine_to_sweep() -> Arc<Engine> {
+        let clock = ManualClock::new();
+        let engine = engine(&clock);
+        for hours in 1..=3 {
+            run(&engine, &format!("{hours}"), hours * HOUR);
+        }
+        engine.checkpoint().unwrap();
+        assert_eq!(engine.catalog().sizes().0, 3);
+        clock.advance(24 * HOUR);
+        Arc::new(engine)
+    }
+
+    /// Upkeep that is to sweep, and to checkpoint whenever it can.
+    fn upkeep(engine: &Arc<Engine>) -> Upkeep {
+        let rhythm = Rhythm {
+            sweep_every: HOUR,
+            checkpoint_every: Duration::ZERO,
+        };
+        let mut upkeep = Upkeep::new(engine.clone(), rhythm);
+        upkeep.next_sweep = Instant::now();
+        upkeep
+    }
+
+    #[test]
+    fn a_sweep_pauses_after_each_table_but_not_for_long() {
+        let engine = engine_to_sweep();
+        let mut pauses = Vec::new();
+        let swept = paced_sweep(&engine, |pause| pauses.push(pause)).unwrap();
+        assert_eq!((swept.done, pauses.len()), (3, 3));
+        let is_bounded = |pause: &Duration| !pause.is_zero() && *pause <= LONGEST_PAUSE;
+        assert!(pauses.iter().all(is_bounded), "{pauses:?}");
+    }
+
+    #[test]
+    fn a_sweep_ends_when_the_engine_is_stopped() {
+        let engine = engine_to_sweep();
+        let swept = paced_sweep(&engine, |_| engine.stop());
+        assert!(matches!(swept, Err(Error::Closed)), "{swept:?}");
+        assert_eq!(engine.catalog().sizes().0, 2);
+    }
+
+    #[test]
+    fn checkpoints_are_made_in_the_pauses_of_a_sweep() {
+        let engine = engine_to_sweep();
+        let _claimed = claim(&engine, "new", HOUR);
+        assert_eq!(engine.memory_sizes().0, 1);
+        upkeep(&engine).sweep(Instant::now()).unwrap();
+        assert_eq!(engine.memory_sizes().0, 0);
+    }
+
+    #[test]
+    fn a_checkpoint_that_fails_in_a_pause_is_told_and_the_sweep_goes_on() {
+        let engine = engine_to_sweep();
+        engine.poison("so that checkpoints fail");
+        let swept = upkeep(&engine).sweep(Instant::now());
+        assert!(matches!(swept, Err(Error::Poisoned)), "{swept:?}");
+        assert_eq!(engine.catalog().sizes().0, 0);
+    }
+}

@@ -14,6 +14,7 @@ use crate::time::Timestamp;
 
 /// A transaction takes no more bytes of records, past its first.
 const TRANSACTION_BYTES: usize = 8 << 20;
+
 /// What the base is to say of itself once it has all the records.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Applied {

@@ -255,49 +255,15 @@ fn damage_as_false(read: Result<bool>) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::disk::memory::MemoryDisk;
     use crate::engine::filter::Filter;
-    use crate::engine::{Engine, EngineOptions, Request};
-    use crate::key::RecordKey;
-    use crate::record::Takeover;
+    use crate::engine::testing::{engine, key, run};
     use crate::time::{ManualClock, Timestamp};
-    use crate::transition::{Command, Terms};
-    use crate::{Durability, Limits};
     use std::time::Duration;
-
-    fn engine() -> Engine {
-        let options = EngineOptions {
-            durability: Durability::PowerLoss,
-            limits: Limits::default(),
-            journal_bytes: 4 << 20,
-            base_cache_bytes: 1 << 20,
-            transaction_records: 100,
-            hash_seed: Some(1),
-            clock: Arc::new(ManualClock::new()),
-        };
-        Engine::open(Arc::new(MemoryDisk::new()), options).unwrap()
-    }
 
     #[test]
     fn a_filter_that_lacks_a_key_is_found_and_mended() {
-        let engine = engine();
-        let key = RecordKey::new(b"t", b"k", 255).unwrap();
-        let claim = Command::Claim(Terms {
-            lease_for: Duration::from_secs(1),
-            retain_for: Duration::from_secs(60),
-            takeover: Takeover::Gone,
-            fingerprint: None,
-        });
-        let claimed = engine.commit(&[Request::new(key.clone(), claim)]).remove(0);
-        let complete = Command::Complete {
-            fence: claimed.unwrap().record.unwrap().fence,
-            response: b"done".as_slice().into(),
-            retain_for: None,
-        };
-        engine
-            .commit(&[Request::new(key.clone(), complete)])
-            .remove(0)
-            .unwrap();
+        let engine = engine(&ManualClock::new());
+        run(&engine, "k", Duration::from_secs(60));
         engine.checkpoint().unwrap();
         assert!(engine.verify().is_ok());
 
@@ -307,7 +273,7 @@ mod tests {
             Arc::new(list[0].with_filter(Filter::for_keys(100)))
         };
         *catalog.list.write() = Arc::new(vec![emptied]);
-        let find = || catalog.find(&key, Timestamp::default()).unwrap();
+        let find = || catalog.find(&key("k"), Timestamp::default()).unwrap();
         assert!(find().is_none(), "hidden");
         assert!(matches!(engine.verify(), Err(Error::Corrupt { .. })));
         assert!(find().is_some(), "found again");
