@@ -6,6 +6,7 @@
 //! Damaged pages can make redb panic; no panic leaves this file.
 
 mod backend;
+mod opened;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -19,6 +20,8 @@ use redb::{
 };
 
 use self::backend::FileBackend;
+use self::opened::Opened;
+pub(crate) use self::opened::{Snapshot, SnapshotTable};
 use super::disk::{Disk, DiskFile};
 use crate::bugs::{self, Bug};
 use crate::error::{Error, Result};
@@ -40,7 +43,7 @@ fn definition(name: &str) -> TableDefinition<'_, Bytes, Bytes> {
 pub(crate) struct Base {
     disk: Arc<dyn Disk>,
     cache_bytes: usize,
-    database: RwLock<Option<Database>>,
+    database: RwLock<Option<Opened>>,
     /// An I/O error happened: nothing more will succeed until the file is reopened.
     broken: Arc<AtomicBool>,
 }
@@ -62,7 +65,7 @@ impl Base {
         let base = Base {
             disk: disk.clone(),
             cache_bytes,
-            database: RwLock::new(Some(database)),
+            database: RwLock::new(Some(Opened::of(database))),
             broken,
         };
         base.write(fill)?;
@@ -102,7 +105,8 @@ impl Base {
         }
         self.broken.store(false, Ordering::SeqCst);
         let opened = open_database(file, self.cache_bytes, &self.broken);
-        *database = Some(opened.inspect_err(|_| self.broken.store(true, Ordering::SeqCst))?);
+        let opened = opened.inspect_err(|_| self.broken.store(true, Ordering::SeqCst))?;
+        *database = Some(Opened::of(opened));
         Ok(())
     }
 
@@ -116,16 +120,13 @@ impl Base {
         }
     }
 
-    /// Runs `read` on one snapshot.
+    /// Runs `read` on the snapshot of the last commit.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T>) -> Result<T> {
-        let database = self.database.read();
-        let Some(database) = database.as_ref() else {
+        let opened = self.database.read();
+        let Some(opened) = opened.as_ref() else {
             return Err(io::Error::other("the base is not open").into());
         };
-        contained(|| {
-            let transaction = database.begin_read().map_err(|e| failed(e.into()))?;
-            read(&Snapshot(transaction))
-        })
+        contained(|| read(&*opened.latest()?))
     }
 
     /// Runs `write` in one transaction and commits it durably. After an error the transaction may
@@ -134,12 +135,13 @@ impl Base {
         &self,
         write: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
-        let database = self.database.read();
-        let Some(database) = database.as_ref() else {
+        let opened = self.database.read();
+        let Some(opened) = opened.as_ref() else {
             return Err(io::Error::other("the base is not open").into());
         };
         let result = contained(|| {
-            let mut inner = database.begin_write().map_err(|e| failed(e.into()))?;
+            let begun = opened.database.begin_write();
+            let mut inner = begun.map_err(|e| failed(e.into()))?;
             inner.set_two_phase_commit(!bugs::is(Bug::OnePhaseBaseCommits));
             inner.set_quick_repair(!bugs::is(Bug::OnePhaseBaseCommits));
             let mut transaction = Transaction {
@@ -149,7 +151,8 @@ impl Base {
             };
             let result = write(&mut transaction)?;
             drop(transaction);
-            inner.commit().map_err(|e| failed(e.into()))?;
+            // The new snapshot is there before the caller publishes what it wrote.
+            opened.renew_by(|| inner.commit().map_err(|e| failed(e.into())))?;
             Ok(result)
         });
         if result.is_err() {
@@ -170,10 +173,10 @@ impl Drop for Base {
 /// Closing it would commit once more, and that can meet a damaged page and panic in a panic, which
 /// nothing can catch. redb does not do so in a thread that is unwinding: so this one is, for a moment,
 /// and no hook is called.
-fn discard(database: Option<Database>) {
-    let Some(database) = database else { return };
+fn discard(opened: Option<Opened>) {
+    let Some(opened) = opened else { return };
     let _ = catch_unwind(AssertUnwindSafe(|| {
-        let _dropped_by_unwinding = database;
+        let _dropped_by_unwinding = opened;
         if cfg!(panic = "unwind") {
             resume_unwind(Box::new(()));
         }
@@ -225,42 +228,8 @@ impl ReadOnlyBase {
         }
         contained(|| {
             let transaction = self.database.begin_read().map_err(|e| failed(e.into()))?;
-            read(&Snapshot(transaction))
+            read(&Snapshot::over(transaction))
         })
-    }
-}
-
-/// The base as it was at one moment.
-pub(crate) struct Snapshot(ReadTransaction);
-
-impl Snapshot {
-    /// The table of that name, if there is one.
-    pub(crate) fn table(&self, name: &str) -> Result<Option<SnapshotTable>> {
-        match self.0.open_table(definition(name)) {
-            Ok(table) => Ok(Some(SnapshotTable(table))),
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(failed(error.into())),
-        }
-    }
-}
-
-/// A table as it was at one moment.
-pub(crate) struct SnapshotTable(ReadOnlyTable<Bytes, Bytes>);
-
-impl SnapshotTable {
-    /// What `with` makes of the value under `key`, if there is one.
-    pub(crate) fn find<T>(&self, key: &[u8], with: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
-        let value = self.0.get(key).map_err(|e| failed(e.into()))?;
-        Ok(value.map(|value| with(value.value())))
-    }
-
-    /// Calls `with` for every row, in key order, until it returns an error.
-    pub(crate) fn for_each(&self, mut with: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
-        for row in self.0.iter().map_err(|e| failed(e.into()))? {
-            let (key, value) = row.map_err(|e| failed(e.into()))?;
-            with(key.value(), value.value())?;
-        }
-        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod ledger;
+mod list;
 mod rebuild;
 mod staged;
 mod sweep;
@@ -17,13 +18,14 @@ use std::time::Duration;
 pub(crate) use self::checkpoint::Applied;
 pub(crate) use self::ledger::StoreRow;
 use self::ledger::{FILTERS, Ledger, UNFINISHED};
+use self::list::List;
 pub(crate) use self::rebuild::rebuild;
 pub(crate) use self::verify::Verification;
 use super::EngineOptions;
 use super::base::{BASE_FILE, Base, Snapshot, SnapshotTable, Transaction};
 use super::bucket;
 use super::disk::Disk;
-use super::filter::{Filter, Probe};
+use super::filter::{Banks, Probe};
 use super::generation::{Generation, GenerationRow, Tally};
 use super::overlay::Slot;
 use crate::bugs::{self, Bug};
@@ -37,9 +39,6 @@ use crate::time::{Deadline, Timestamp};
 /// A reader reopens a base that failed no more often than this.
 const PAUSE_BETWEEN_HEALINGS: Duration = Duration::from_millis(50);
 
-/// The generations in use, oldest first.
-type List = Arc<Vec<Arc<Generation>>>;
-
 /// The base, and in memory what readers need to ask it.
 #[derive(Debug)]
 pub(crate) struct Catalog {
@@ -48,7 +47,9 @@ pub(crate) struct Catalog {
     hash_seed: u64,
     /// Published after the base commit that changed it, and before the overlay drops what that
     /// commit took. Readers take it before their snapshot of the base.
-    list: RwLock<List>,
+    list: RwLock<Arc<List>>,
+    /// Where filters lie.
+    banks: Banks,
     /// The base's own account of itself. Whoever has it has the right to write the base.
     ledger: Mutex<Ledger>,
     /// A row of `unfinished` is lost or unreadable: a miss means nothing.
@@ -74,9 +75,10 @@ impl Catalog {
     /// Opens the base that is there.
     pub(crate) fn open(disk: &Arc<dyn Disk>, options: &EngineOptions) -> Result<Self> {
         let base = Base::open(disk.clone(), options.base_cache_bytes)?;
+        let banks = Banks::default();
         let (ledger, list) = base.read(|snapshot| {
             let ledger = Ledger::read(snapshot)?;
-            let list = load_generations(snapshot, &ledger, &[])?;
+            let list = load_generations(snapshot, &ledger, &List::default(), &banks)?;
             Ok((ledger, list))
         })?;
         Ok(Catalog {
@@ -84,6 +86,7 @@ impl Catalog {
             transaction_records: options.transaction_records.max(1),
             hash_seed: ledger.store.hash_seed,
             list: RwLock::new(Arc::new(list)),
+            banks,
             ledger: Mutex::new(ledger),
             unfinished_damaged: AtomicBool::new(false),
             next_heal: Mutex::new(None),
@@ -141,7 +144,7 @@ impl Catalog {
         let hash = self.hash(key);
         let list = self.list.read().clone();
         let probe = Probe::of(hash);
-        let candidates: Vec<_> = list.iter().filter(|g| g.may_contain(&probe)).collect();
+        let candidates = list.candidates(&probe);
         let look = || {
             self.reads.fetch_add(1, Ordering::Relaxed);
             self.base.read(|snapshot| {
@@ -224,7 +227,7 @@ impl Catalog {
         let known = self.list.read().clone();
         let (read, list) = self.base.read(|snapshot| {
             let read = Ledger::read(snapshot)?;
-            let list = load_generations(snapshot, &read, &known)?;
+            let list = load_generations(snapshot, &read, &known, &self.banks)?;
             Ok((read, list))
         })?;
         *ledger = read;
@@ -246,18 +249,20 @@ impl Catalog {
     pub(crate) fn sizes(&self) -> (usize, u64, usize) {
         let list = self.list.read().clone();
         let rows = list.iter().map(|g| g.rows()).sum();
-        let filter_bytes = list.iter().map(|g| g.filter.len_bytes()).sum();
-        (list.len(), rows, filter_bytes)
+        (list.iter().len(), rows, list.filter_bytes())
     }
 
     fn hash(&self, key: &RecordKey) -> u64 {
         checksum(self.hash_seed, key.as_bytes())
     }
 
-    fn may_have_lost(&self, list: &[Arc<Generation>], probe: &Probe, now: Timestamp) -> bool {
+    fn may_have_lost(&self, list: &List, probe: &Probe, now: Timestamp) -> bool {
+        if self.unfinished_damaged.load(Ordering::SeqCst) {
+            return true;
+        }
         let lost_in = |g: &Arc<Generation>| g.is_damaged() && g.may_contain(probe);
         let live = |g: &&Arc<Generation>| now < g.id.end();
-        self.unfinished_damaged.load(Ordering::SeqCst) || list.iter().filter(live).any(lost_in)
+        self.has_found_damage() && list.iter().filter(live).any(lost_in)
     }
 }
 
@@ -312,8 +317,9 @@ fn keep_newer(best: &mut Option<Record>, other: Option<Record>) {
 fn load_generations(
     snapshot: &Snapshot,
     ledger: &Ledger,
-    known: &[Arc<Generation>],
-) -> Result<Vec<Arc<Generation>>> {
+    known: &List,
+    banks: &Banks,
+) -> Result<List> {
     let filters = snapshot.table(FILTERS)?;
     let mut list = Vec::with_capacity(ledger.generations.len());
     for row in ledger.generations.values() {
@@ -323,23 +329,27 @@ fn load_generations(
                 generation.set_rows(row.tally.rows);
                 generation.clone()
             }
-            None => Arc::new(load_generation(filters.as_ref(), row)?),
+            None => Arc::new(load_generation(filters.as_ref(), row, banks)?),
         });
     }
-    Ok(list)
+    Ok(List::of(list))
 }
 
 /// A generation with its stored filter if that is whole and nothing was put since, else with an empty
 /// one that is not ready: then it may hold any key.
-fn load_generation(filters: Option<&SnapshotTable>, row: &GenerationRow) -> Result<Generation> {
+fn load_generation(
+    filters: Option<&SnapshotTable>,
+    row: &GenerationRow,
+    banks: &Banks,
+) -> Result<Generation> {
     let is_complete = row.filter_at == row.put_bytes
         || bugs::is(Bug::StaleFilterTrusted)
         || (row.closed && bugs::is(Bug::ClosedGenerationTakesPut));
     let stored = match filters {
         Some(table) if is_complete => table.find(&row.id.key(), |bytes| {
-            Filter::from_bytes(open_bytes(&row.filter_seal_key(), bytes).ok()?)
+            banks.filter_from_bytes(open_bytes(&row.filter_seal_key(), bytes).ok()?)
         })?,
         _ => None,
     };
-    Ok(Generation::loaded(row, stored.flatten()))
+    Ok(Generation::loaded(row, stored.flatten(), banks))
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::bucket::buckets_for;
-use super::filter::{Filter, Probe};
+use super::filter::{Banks, Filter, Probe};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::time::{Timestamp, micros};
 
@@ -163,21 +163,21 @@ struct Findings {
 
 impl Generation {
     /// A new, empty generation.
-    pub(crate) fn new(row: &GenerationRow) -> Self {
-        let new = Self::loaded(row, Some(Filter::for_keys(row.capacity_rows)));
+    pub(crate) fn new(row: &GenerationRow, banks: &Banks) -> Self {
+        let new = Self::loaded(row, Some(banks.filter_for(row.capacity_rows)), banks);
         new.set_verified(true);
         new
     }
 
     /// One that was in the base, with its filter if that is stored; else with an empty one that is
     /// not ready: then it may hold any key.
-    pub(crate) fn loaded(row: &GenerationRow, filter: Option<Filter>) -> Self {
+    pub(crate) fn loaded(row: &GenerationRow, filter: Option<Filter>, banks: &Banks) -> Self {
         let generation = Generation {
             id: row.id,
             table: row.id.table(),
             buckets: row.buckets,
             filter_is_ready: AtomicBool::new(filter.is_some()),
-            filter: filter.unwrap_or_else(|| Filter::for_keys(row.capacity_rows)),
+            filter: filter.unwrap_or_else(|| banks.filter_for(row.capacity_rows)),
             findings: Arc::default(),
         };
         generation.set_rows(row.tally.rows);
@@ -327,19 +327,20 @@ mod tests {
         };
         let mut row = GenerationRow::new(id, Duration::from_secs(60), capacity(100), NOW);
         row.tally.add(3);
-        let loaded = Generation::loaded(&row, None);
+        let banks = Banks::default();
+        let loaded = Generation::loaded(&row, None, &banks);
         assert!(!loaded.filter_is_ready() && loaded.may_contain(&Probe::of(9)));
         assert!(!loaded.is_verified());
         loaded.set_filter_ready();
         assert!(loaded.filter_is_ready() && !loaded.may_contain(&Probe::of(9)));
         assert_eq!(loaded.rows(), 1);
 
-        let again = loaded.with_filter(Filter::for_keys(100));
+        let again = loaded.with_filter(banks.filter_for(100));
         again.set_rows(7);
         again.set_verified(true);
         again.set_damaged(true);
         assert_eq!(loaded.rows(), 7);
         assert!(loaded.is_verified() && loaded.is_damaged());
-        assert!(Generation::new(&row).is_verified());
+        assert!(Generation::new(&row, &banks).is_verified());
     }
 }

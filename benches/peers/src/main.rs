@@ -29,6 +29,7 @@ cargo run --release -p peers -- [OPTION]…
     --engines A,B      only those engines
     --work NAME        only that work: claim, cycle, replay, replay_recent, in_flight
     --clients N        only by so many clients
+    --live N           only beside so many live keys
     --rounds N         so many rounds
     --upkeep           sweeping, and opening after a kill, of firstclaim alone
     --json FILE        the rows, one for each round, as a JSON list
@@ -52,6 +53,7 @@ pub struct Options {
     fill: bool,
     /// Of a child.
     serve: Option<String>,
+    /// 0 if not given.
     live_keys: u64,
 }
 

@@ -30,6 +30,13 @@ pub fn run(options: &Options, directory: &Path) -> Result<Vec<Row>> {
             group.contestants.retain(is_named);
         }
     }
+    if options.live_keys > 0 {
+        for group in &mut groups {
+            group
+                .contestants
+                .retain(|c| c.live_keys == options.live_keys);
+        }
+    }
     for group in &mut groups {
         let work = options.work.as_deref();
         group.cells.retain(|cell| {

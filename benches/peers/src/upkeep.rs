@@ -106,13 +106,16 @@ fn sweep_beside_claims(directory: &Path) -> Result<()> {
         Ok(())
     })?;
     clock.advance(2 * RETENTION);
+    // The sweep alone: it would begin with a checkpoint of all these claims.
+    store.checkpoint()?;
     let (with, taken) = claims_during(&store, || {
         let begin = Instant::now();
         while store.sweep()?.done > 0 {}
         Ok(begin.elapsed())
     })?;
     println!(
-        "claims by {CLIENTS} during the sweep of a million, {taken:.1?}: p99 {:.2} times that without (bar: 2)",
+        "claims by {CLIENTS} during the sweep of a million, {taken:.1?}: p99 {:.0} µs, {:.2} times that without (bar: 2)",
+        with / 1000.0,
         with / without
     );
     Ok(store.close()?)
@@ -127,7 +130,9 @@ fn claims_during<T>(store: &Store, meanwhile: impl FnOnce() -> Result<T>) -> Res
             while !over.load(Ordering::Relaxed) {
                 let Key { tenant, key } = Key::fresh();
                 let begin = Instant::now();
-                match store.claim(tenant, key)? {
+                // They do not expire with what is swept.
+                let request = store.request(tenant, key).retain_for(24 * RETENTION);
+                match request.claim()? {
                     Claim::Claimed(_) => latencies.record(begin.elapsed().as_nanos() as u64)?,
                     other => bail!("{other:?}"),
                 }

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::Catalog;
 use super::checkpoint::{Applied, Write};
 use super::ledger::{FILTERS, Ledger, StoreRow, UNFINISHED};
-use super::{Catalog, List};
+use super::list::List;
 use crate::bugs::{self, Bug};
 use crate::codec::{checksum, encode_record, seal_bytes};
 use crate::engine::base::Transaction;
 use crate::engine::bucket::{self, Contents, entry_bytes};
-use crate::engine::filter::{Filter, Probe};
+use crate::engine::filter::{Banks, Probe};
 use crate::engine::generation::{
     Capacity, Generation, GenerationId, GenerationRow, Tally, bucket as time_bucket,
 };
@@ -47,7 +48,12 @@ pub(super) fn place(entry: &Entry, now: Timestamp) -> Option<Place> {
 /// The ledger and the list as they will be if the transaction commits.
 pub(super) struct Staged<'c> {
     pub(super) ledger: Ledger,
-    list: Vec<Arc<Generation>>,
+    /// The list before.
+    before: Arc<List>,
+    generations: BTreeMap<GenerationId, Arc<Generation>>,
+    /// Those of them that this transaction makes.
+    made: Vec<Arc<Generation>>,
+    banks: &'c Banks,
     touched: BTreeSet<GenerationId>,
     /// This is the last transaction of its checkpoint.
     is_last: bool,
@@ -64,12 +70,16 @@ impl<'c> Staged<'c> {
         expected: &'c BTreeMap<Timestamp, Capacity>,
         now: Timestamp,
     ) -> Self {
+        let before = catalog.list.read().clone();
         Staged {
+            generations: before.iter().map(|g| (g.id, g.clone())).collect(),
+            before,
+            made: Vec::new(),
+            banks: &catalog.banks,
             ledger: Ledger {
                 is_stale: false,
                 ..ledger.clone()
             },
-            list: catalog.list.read().to_vec(),
             touched: BTreeSet::new(),
             is_last: false,
             expected,
@@ -154,14 +164,16 @@ impl<'c> Staged<'c> {
                 .push(Change { hash, name, record });
         };
         let probe = Probe::of(hash);
-        for generation in &self.list {
-            if target == Some(generation.id) {
-                // Before the commit: a reader must not miss it once the commit shows it.
-                generation.filter.insert(&probe);
-                add(generation.id, Some(std::mem::take(&mut record)));
-            } else if generation.may_contain(&probe) {
+        let made = self.made.iter().filter(|g| g.may_contain(&probe));
+        for generation in self.before.candidates(&probe).into_iter().chain(made) {
+            if target != Some(generation.id) {
                 add(generation.id, None);
             }
+        }
+        if let Some(generation) = target.and_then(|id| self.generations.get(&id)) {
+            // Before the commit: a reader must not miss it once the commit shows it.
+            generation.filter.insert(&probe);
+            add(generation.id, Some(record));
         }
         Ok(())
     }
@@ -231,7 +243,9 @@ impl<'c> Staged<'c> {
         let id = GenerationId { end_us, number };
         let capacity = capacity(self.expected.get(&end).copied().unwrap_or_default());
         let row = GenerationRow::new(id, width, capacity, self.now);
-        self.list.push(Arc::new(Generation::new(&row)));
+        let made = Arc::new(Generation::new(&row, self.banks));
+        self.made.push(made.clone());
+        self.generations.insert(id, made);
         self.ledger.generations.insert(id, row);
         self.touched.insert(id);
         id
@@ -247,7 +261,7 @@ impl<'c> Staged<'c> {
     /// Closes the generations whose time is over or which are full, and stores their filters, made
     /// anew where smaller ones will do.
     fn close_due(&mut self, transaction: &mut Transaction<'_>) -> Result<()> {
-        for generation in &mut self.list {
+        for generation in self.generations.values_mut() {
             let Some(row) = self.ledger.generations.get_mut(&generation.id) else {
                 continue;
             };
@@ -258,7 +272,7 @@ impl<'c> Staged<'c> {
             row.closed = true;
             self.touched.insert(row.id);
             if row.tally.rows < row.capacity_rows / 4 * 3 {
-                let filter = Filter::for_keys(row.tally.rows);
+                let filter = self.banks.filter_for(row.tally.rows);
                 let mut read = Tally::default();
                 transaction.for_each(&generation.table, |_, row| {
                     for (name, _) in bucket::entries(row).into_iter().flatten().flatten() {
@@ -283,7 +297,7 @@ impl<'c> Staged<'c> {
     /// Stores the filters of generations that are open, so that an opening need not read their tables:
     /// of those that got at least as many bytes of records since the last time.
     fn store_filters(&mut self, transaction: &mut Transaction<'_>) -> Result<()> {
-        for generation in &self.list {
+        for generation in self.generations.values() {
             let Some(row) = self.ledger.generations.get_mut(&generation.id) else {
                 continue;
             };
@@ -298,13 +312,13 @@ impl<'c> Staged<'c> {
     }
 
     /// The list for readers, once the commit has succeeded.
-    pub(super) fn publishable(&self) -> List {
-        for generation in &self.list {
+    pub(super) fn publishable(&self) -> Arc<List> {
+        for generation in self.generations.values() {
             if let Some(row) = self.ledger.generations.get(&generation.id) {
                 generation.set_rows(row.tally.rows);
             }
         }
-        Arc::new(self.list.clone())
+        Arc::new(List::of(self.generations.values().cloned().collect()))
     }
 }
 

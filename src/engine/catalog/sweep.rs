@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Catalog;
 use super::ledger::Ledger;
+use super::list::List;
 use crate::engine::base::Transaction;
 use crate::error::{Error, Result};
 use crate::time::Timestamp;
@@ -39,7 +40,7 @@ impl Catalog {
         *ledger = staged;
         let mut list = self.list.write();
         let left = list.iter().filter(|g| g.id != row.id).cloned();
-        *list = Arc::new(left.collect());
+        *list = Arc::new(List::of(left.collect()));
         Ok(Some(row.tally.rows))
     }
 }

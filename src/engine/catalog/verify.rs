@@ -255,7 +255,7 @@ fn damage_as_false(read: Result<bool>) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::filter::Filter;
+    use crate::engine::catalog::list::List;
     use crate::engine::testing::{engine, key, run};
     use crate::time::{ManualClock, Timestamp};
     use std::time::Duration;
@@ -270,9 +270,10 @@ mod tests {
         let catalog = engine.catalog();
         let emptied = {
             let list = catalog.list.read();
-            Arc::new(list[0].with_filter(Filter::for_keys(100)))
+            let first = list.iter().next().unwrap();
+            Arc::new(first.with_filter(catalog.banks.filter_for(100)))
         };
-        *catalog.list.write() = Arc::new(vec![emptied]);
+        *catalog.list.write() = Arc::new(List::of(vec![emptied]));
         let find = || catalog.find(&key("k"), Timestamp::default()).unwrap();
         assert!(find().is_none(), "hidden");
         assert!(matches!(engine.verify(), Err(Error::Corrupt { .. })));

@@ -1,0 +1,105 @@
+//! The base's file while it is open, and what readers see of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{
+    Bytes, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableError,
+    definition, failed,
+};
+use crate::error::Result;
+use crate::sync::RwLock;
+
+/// The file, open, with the snapshot of its last commit, which readers share: to begin one, and to open
+/// a table in it, costs more than to find a row. A commit gives back the pages that it frees only if
+/// nobody reads older ones, so for as long as it takes, readers begin their own.
+#[derive(Debug)]
+pub(super) struct Opened {
+    // First: it must be gone before the file is.
+    latest: RwLock<Option<Arc<Snapshot>>>,
+    pub(super) database: Database,
+}
+
+impl Opened {
+    pub(super) fn of(database: Database) -> Self {
+        Opened {
+            latest: RwLock::new(None),
+            database,
+        }
+    }
+
+    /// The snapshot of the last commit.
+    pub(super) fn latest(&self) -> Result<Arc<Snapshot>> {
+        match &*self.latest.read() {
+            Some(latest) => Ok(latest.clone()),
+            None => self.begin(),
+        }
+    }
+
+    /// Runs `commit` while no snapshot is shared; then the one of that commit is.
+    pub(super) fn renew_by(&self, commit: impl FnOnce() -> Result<()>) -> Result<()> {
+        *self.latest.write() = None;
+        commit()?;
+        *self.latest.write() = Some(self.begin()?);
+        Ok(())
+    }
+
+    fn begin(&self) -> Result<Arc<Snapshot>> {
+        let begun = self.database.begin_read();
+        Ok(Arc::new(Snapshot::over(
+            begun.map_err(|e| failed(e.into()))?,
+        )))
+    }
+}
+
+/// The base as it was at one moment.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    transaction: ReadTransaction,
+    /// The tables opened so far.
+    tables: RwLock<HashMap<String, SnapshotTable>>,
+}
+
+impl Snapshot {
+    pub(super) fn over(transaction: ReadTransaction) -> Self {
+        Snapshot {
+            transaction,
+            tables: RwLock::default(),
+        }
+    }
+
+    /// The table of that name, if there is one.
+    pub(crate) fn table(&self, name: &str) -> Result<Option<SnapshotTable>> {
+        if let Some(table) = self.tables.read().get(name) {
+            return Ok(Some(table.clone()));
+        }
+        let table = match self.transaction.open_table(definition(name)) {
+            Ok(table) => SnapshotTable(Arc::new(table)),
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(failed(error.into())),
+        };
+        self.tables.write().insert(name.to_owned(), table.clone());
+        Ok(Some(table))
+    }
+}
+
+/// A table as it was at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct SnapshotTable(Arc<ReadOnlyTable<Bytes, Bytes>>);
+
+impl SnapshotTable {
+    /// What `with` makes of the value under `key`, if there is one.
+    pub(crate) fn find<T>(&self, key: &[u8], with: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
+        let value = self.0.get(key).map_err(|e| failed(e.into()))?;
+        Ok(value.map(|value| with(value.value())))
+    }
+
+    /// Calls `with` for every row, in key order, until it returns an error.
+    pub(crate) fn for_each(&self, mut with: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        for row in self.0.iter().map_err(|e| failed(e.into()))? {
+            let (key, value) = row.map_err(|e| failed(e.into()))?;
+            with(key.value(), value.value())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! The generations in use, as readers ask them.
+
+use std::sync::Arc;
+
+use crate::engine::filter::{Bank, LANES, Probe};
+use crate::engine::generation::Generation;
+
+/// The generations in use, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct List {
+    generations: Vec<Arc<Generation>>,
+    /// The same by their filters, of which those in a bank are asked together.
+    shelves: Vec<Shelf>,
+    /// Those whose filters were not ready when the list was made: they may hold any key.
+    unready: Vec<Arc<Generation>>,
+}
+
+#[derive(Debug)]
+struct Shelf {
+    bank: Arc<Bank>,
+    generations: [Option<Arc<Generation>>; LANES],
+}
+
+impl List {
+    pub(super) fn of(generations: Vec<Arc<Generation>>) -> Self {
+        let mut list = List::default();
+        for generation in &generations {
+            let (bank, lane) = generation.filter.place();
+            let known = list.shelves.iter().position(|s| Arc::ptr_eq(&s.bank, bank));
+            let at = known.unwrap_or_else(|| {
+                list.shelves.push(Shelf {
+                    bank: bank.clone(),
+                    generations: Default::default(),
+                });
+                list.shelves.len() - 1
+            });
+            list.shelves[at].generations[lane] = Some(generation.clone());
+            if !generation.filter_is_ready() {
+                list.unready.push(generation.clone());
+            }
+        }
+        list.generations = generations;
+        list
+    }
+
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Arc<Generation>> {
+        self.generations.iter()
+    }
+
+    /// Those that may hold that key, oldest first.
+    pub(super) fn candidates(&self, probe: &Probe) -> Vec<&Arc<Generation>> {
+        let mut found: Vec<_> = self.unready.iter().collect();
+        found.retain(|generation| !generation.filter_is_ready());
+        for shelf in &self.shelves {
+            let passing = shelf.bank.passing(probe);
+            if passing.contains(&true) {
+                let passing = shelf.generations.iter().zip(passing);
+                let passing = passing.filter_map(|(g, passes)| g.as_ref().filter(|_| passes));
+                found.extend(passing.filter(|generation| generation.filter_is_ready()));
+            }
+        }
+        found.sort_unstable_by_key(|generation| generation.id);
+        found
+    }
+
+    /// The bytes that all filters take.
+    pub(super) fn filter_bytes(&self) -> usize {
+        self.shelves
+            .iter()
+            .map(|shelf| shelf.bank.len_bytes())
+            .sum()
+    }
+}
