@@ -4,4 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may
 
 mod calls;
+mod closing;
+mod dropped;
 mod executor;
+#[path = "../kit/faults.rs"]
+mod faults;
+mod gate;
+mod overload;
