@@ -6,6 +6,7 @@
 mod calls;
 mod closing;
 mod dropped;
+#[path = "../kit/executor.rs"]
 mod executor;
 #[path = "../kit/faults.rs"]
 mod faults;

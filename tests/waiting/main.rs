@@ -4,6 +4,6 @@
 
 mod bounds;
 mod ends;
-#[path = "../async_calls/executor.rs"]
+#[path = "../kit/executor.rs"]
 mod executor;
 mod kit;
