@@ -44,8 +44,10 @@ impl Line {
         self.wakers.remove(&place)
     }
 
-    /// Everybody, first come first.
-    pub(super) fn take(&mut self) -> Vec<Waker> {
-        std::mem::take(&mut self.wakers).into_values().collect()
+    /// As many as there is room for, first come first; everybody if the queue is empty, so that somebody
+    /// comes by again as long as anybody stands here.
+    pub(super) fn take(&mut self, room: usize) -> Vec<Waker> {
+        let first = std::iter::from_fn(|| self.wakers.pop_first());
+        first.take(room).map(|(_, waker)| waker).collect()
     }
 }

@@ -2,6 +2,7 @@
 //! future is dropped.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may
+#![allow(clippy::disallowed_methods)] // tests start threads
 
 mod calls;
 mod closing;

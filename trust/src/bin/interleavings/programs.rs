@@ -13,7 +13,7 @@ mod waiting;
 /// A program; it panics where a promise does not hold.
 pub type Program = fn();
 
-pub const PROGRAMS: [(&str, Program); 25] = [
+pub const PROGRAMS: [(&str, Program); 27] = [
     ("claims", claims::racing_claims),
     ("completion", claims::completion_beside_readers),
     ("run", claims::operations_run_once),
@@ -38,5 +38,7 @@ pub const PROGRAMS: [(&str, Program); 25] = [
     ("wait-completion", waiting::completion),
     ("wait-turns", waiting::turns),
     ("wait-gone", waiting::gone),
+    ("task-overload", crowd::deadlines_of_tasks),
     ("wait-close", waiting::close),
+    ("wait-over", waiting::timeouts),
 ];

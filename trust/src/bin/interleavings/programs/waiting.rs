@@ -74,6 +74,32 @@ pub fn turns() {
     world.close();
 }
 
+/// Those whose time is over are told what they saw last, and the others the answer.
+pub fn timeouts() {
+    let world = World::new();
+    let held = held(&world.store);
+    let mut threads: Vec<Thread<()>> = [false, true]
+        .map(|is_task| {
+            let store = world.store.clone();
+            thread(move || {
+                let claim = match is_task {
+                    true => block_on(store.claim_or_wait_async("t", "k", kit::SECOND)),
+                    false => store.claim_or_wait("t", "k", kit::SECOND),
+                };
+                match claim.expect("answered") {
+                    Claim::Done(response) => assert_eq!(response.bytes(), b"winner"),
+                    Claim::InFlight(running) => assert!(!running.is_interrupted()),
+                    other => panic!("{other:?}"),
+                }
+            })
+        })
+        .into();
+    threads.push(thread(move || held.complete("winner").expect("completes")));
+    at_once(threads);
+    assert_eq!(world.store.stats().waiters, 0);
+    world.close();
+}
+
 /// A holder that goes without I/O.
 pub fn gone() {
     let world = World::new();
