@@ -178,6 +178,30 @@ fn a_waker_may_close_the_store() {
     }
 }
 
+#[test]
+fn a_waker_may_close_the_store_while_it_is_being_closed() {
+    let (store, gate, _) = gated(|builder| builder);
+    let (told, closed) = channel();
+    let waker = Waker::from(Arc::new(Closing(store.clone(), told)));
+    let mut claim = Box::pin(store.claim_async("t", "k"));
+    gate.shut();
+    let task = &mut Context::from_waker(&waker);
+    assert!(claim.as_mut().poll(task).is_pending());
+    gate.until_reached();
+    let closer = {
+        let store = store.clone();
+        thread::spawn(move || store.close())
+    };
+    until("it closes", || {
+        matches!(store.peek("t", "k"), Err(Error::Closed))
+    });
+    // It waits for the committer, or soon will.
+    thread::sleep(Duration::from_millis(50));
+    gate.open();
+    closed.recv_timeout(PATIENCE).unwrap().unwrap();
+    closer.join().unwrap().unwrap();
+}
+
 /// Panics when it is woken.
 struct Panicking;
 
