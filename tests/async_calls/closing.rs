@@ -1,13 +1,13 @@
 //! Closing while tasks wait, and last handles that go where nobody would put them.
 
 use std::pin::Pin;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use firstclaim::{Claim, Error, Result, Store, StoreFuture};
+use firstclaim::{Claim, Error, Result, Store, StoreFuture, Takeover};
 
 use crate::executor::Task;
 use crate::gate::{builder, gated, until};
@@ -73,28 +73,36 @@ fn a_lease_that_nobody_took_does_not_keep_a_closed_store_in_use() {
 
 type Future<T> = Pin<Box<StoreFuture<T>>>;
 
-/// Drops what it has when it is woken, as the waker of a runtime that has ended does.
-struct Dropping<T>(Mutex<Option<(Future<T>, Store)>>);
+/// Drops what it has when it is woken, as the waker of a runtime that has ended does, and tells the name
+/// of the thread it is on.
+struct Dropping<T> {
+    had: Mutex<Option<(Future<T>, Store)>>,
+    told: Sender<String>,
+}
 
 impl<T: 'static> Wake for Dropping<T> {
     fn wake(self: Arc<Self>) {
-        let had = self.0.lock().unwrap().take();
+        let had = self.had.lock().unwrap().take();
         drop(had);
+        let name = thread::current().name().unwrap_or_default().to_owned();
+        self.told.send(name).unwrap();
     }
 }
 
-impl<T: 'static> Dropping<T> {
-    /// Polls the future once; from then on the waker alone has it, and the store's last handle.
-    fn begin(future: StoreFuture<T>, store: Store) {
-        let dropping = Arc::new(Dropping(Mutex::new(None)));
-        let waker = Waker::from(dropping.clone());
-        let mut future = Box::pin(future);
-        // Held, so that a wake-up waits for what it is to drop.
-        let mut place = dropping.0.lock().unwrap();
-        let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
-        assert!(polled.is_pending());
-        *place = Some((future, store));
-    }
+/// Polls the future once; from then on its waker alone has it, and the store's last handle. Gives the
+/// name of the thread on which they are dropped.
+fn drop_when_woken<T: 'static>(future: StoreFuture<T>, store: Store) -> Receiver<String> {
+    let (told, thread) = channel();
+    let had = Mutex::default();
+    let dropping = Arc::new(Dropping { had, told });
+    let waker = Waker::from(dropping.clone());
+    let mut future = Box::pin(future);
+    // Held, so that a wake-up waits for what it is to drop.
+    let mut had = dropping.had.lock().unwrap();
+    let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    *had = Some((future, store));
+    thread
 }
 
 #[test]
@@ -105,15 +113,15 @@ fn the_last_handle_may_go_on_the_committer_thread() {
         other => panic!("{other:?}"),
     };
     gate.shut();
-    let claim = store.claim_async("t", "k");
-    let mut completed = Task::new(held.complete_async("done"));
-    Dropping::begin(claim, store);
+    let thread = drop_when_woken(store.claim_async("t", "k"), store);
     gate.until_reached();
     // Accepted, and still in the queue when the store closes.
+    let mut completed = Task::new(held.complete_async("done"));
     assert!(completed.poll().is_pending());
     drop((completed, held));
     gate.open();
-    until("the store is closed", || builder(&disk).open().is_ok());
+    let thread = thread.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(thread, "firstclaim-commit");
     let again = builder(&disk).open().unwrap();
     assert!(matches!(again.claim("t", "held"), Ok(Claim::Done(_))));
     assert!(matches!(again.claim("t", "k"), Ok(Claim::Claimed(_))));
@@ -121,19 +129,19 @@ fn the_last_handle_may_go_on_the_committer_thread() {
 
 #[test]
 fn the_last_handle_may_go_on_the_deadline_thread() {
-    let (store, _, disk) = gated(|builder| builder);
-    let held = match store.claim("t", "k").unwrap() {
-        Claim::Claimed(lease) => lease,
-        other => panic!("{other:?}"),
-    };
+    let (store, _, disk) = gated(|builder| builder.takeover(Takeover::Expired));
+    // Its holder is gone, and its lease has long to run.
+    drop(store.claim("t", "k").unwrap());
     let soon = Duration::from_millis(50);
-    Dropping::begin(store.claim_or_wait_async("t", "k", soon), store);
-    drop(held);
-    until("the store is closed", || builder(&disk).open().is_ok());
+    let thread = drop_when_woken(store.claim_or_wait_async("t", "k", soon), store);
+    let thread = thread.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(thread, "firstclaim-deadline");
+    let again = builder(&disk).open().unwrap();
+    assert!(matches!(again.claim("t", "k"), Ok(Claim::InFlight(_))));
 }
 
 /// Closes the store when it is woken.
-struct Closing(Store, std::sync::mpsc::Sender<Result<()>>);
+struct Closing(Store, Sender<Result<()>>);
 
 impl Wake for Closing {
     fn wake(self: Arc<Self>) {
