@@ -14,7 +14,7 @@ fn room_for_one(builder: Builder) -> Builder {
 }
 
 #[test]
-fn tasks_wait_for_room_in_the_order_they_came() {
+fn tasks_wait_for_room_and_no_more_of_them_than_commands() {
     let (store, gate, _) = gated(room_for_one);
     gate.shut();
     let mut tasks: Vec<_> = ["committed", "queued", "in line"]
@@ -26,7 +26,7 @@ fn tasks_wait_for_room_in_the_order_they_came() {
             gate.until_reached();
         }
     }
-    // Room for one waits too.
+    // As many stand in line as there is room for commands.
     let mut one_more = Task::new(store.claim_async("t", "one more"));
     assert!(matches!(
         one_more.poll(),
