@@ -1,10 +1,13 @@
 //! Committing a batch: look each key up, decide, append, sync, show, answer.
 
+mod decided;
+
 use std::sync::Arc;
 
+use self::decided::{Decided, Growth};
 use super::append::Writer;
 use super::holders::Holding;
-use super::overlay::{Entry, unfinished_bytes};
+use super::overlay::Entry;
 use super::{Engine, Vacancy};
 use crate::bugs::{self, Bug};
 use crate::error::{Error, Result};
@@ -60,27 +63,12 @@ struct Batch {
     changes: KeyMap<Entry>,
     /// Answers that hold only once the frame is durable.
     waiting: Vec<(usize, Result<Answer>)>,
-    /// Leases that the frame ends.
-    ended: Vec<Fence>,
+    /// Attempts that the frame ends, or whose leases it makes end sooner: somebody may wait for them.
+    /// And whether it leaves them without a holder.
+    ended: Vec<(Fence, bool)>,
     /// What the frame adds to the unfinished records; what it takes away is not counted before it
     /// is done.
     growth: Growth,
-}
-
-/// What a command makes of its key.
-struct Decided {
-    /// The record before.
-    before: Entry,
-    /// The record after, if it changes.
-    change: Option<Entry>,
-    reply: Reply,
-}
-
-/// What changes add to the unfinished records.
-#[derive(Debug, Clone, Copy, Default)]
-struct Growth {
-    records: usize,
-    bytes: usize,
 }
 
 impl Engine {
@@ -136,6 +124,7 @@ impl Engine {
                 return true;
             }
         };
+        let ended = decided.ended();
         let Some(changed) = decided.change else {
             let answer = Answer {
                 reply: decided.reply,
@@ -156,11 +145,10 @@ impl Engine {
         if changed.as_ref().is_some_and(|r| r.fence.as_u64() == next) {
             self.fence.store(next, Ordering::SeqCst);
         }
-        if ends_lease(&request.command) {
-            batch
-                .ended
-                .extend(decided.before.map(|record| record.fence));
-        }
+        let has_no_holder = ends_lease(&request.command);
+        batch
+            .ended
+            .extend(ended.map(|fence| (fence, has_no_holder)));
         batch.growth.records += growth.records;
         batch.growth.bytes += growth.bytes;
         let answer = self.granted(decided.reply, &changed);
@@ -268,7 +256,12 @@ impl Engine {
                 self.counters.changes.fetch_add(count, Ordering::Relaxed);
                 self.overlay.publish(changes);
                 batch.register_late(&self.holders);
-                ended.into_iter().for_each(|fence| self.holders.end(fence));
+                for (fence, has_no_holder) in ended {
+                    if has_no_holder {
+                        self.holders.end(fence);
+                    }
+                    self.holders.waiters().notify(fence);
+                }
             }
             Err(Error::Indeterminate) => drop(changes),
             // Nothing was written.
@@ -301,23 +294,6 @@ impl Drop for Unsettled<'_> {
         if !self.changes.is_empty() {
             let keys = std::mem::take(&mut self.changes).into_keys();
             self.engine.unsettled.lock().extend(keys);
-        }
-    }
-}
-
-impl Decided {
-    fn growth(&self, key: &RecordKey) -> Growth {
-        let Some(after) = &self.change else {
-            return Growth::default();
-        };
-        let size = |entry: &Entry| match entry {
-            Some(record) if record.is_unfinished() => (1, unfinished_bytes(key, record)),
-            _ => (0, 0),
-        };
-        let ((records, bytes), (records_before, bytes_before)) = (size(after), size(&self.before));
-        Growth {
-            records: usize::saturating_sub(records, records_before),
-            bytes: usize::saturating_sub(bytes, bytes_before),
         }
     }
 }
