@@ -1,15 +1,16 @@
 //! One measurement: a work by so many clients for so long, on an open store.
 
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use hdrhistogram::Histogram;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::engines::{Client, Peer, RESPONSE, Seen};
+use crate::engines::{Client, Peer, RESPONSE, Seen, Tasks};
 use crate::key::Key;
 use crate::usage::{Usage, peak_rss_bytes, reset_peak_rss};
 
@@ -101,7 +102,7 @@ pub fn run(filled: &Filled, peer: &dyn Peer, cell: Cell, round: usize) -> Result
         filled,
         cell,
         asked,
-        phase: AtomicU8::new(WARMING),
+        phase: Arc::new(AtomicU8::new(WARMING)),
         start: Barrier::new(cell.clients + 1),
     };
     let row = measure(peer, &shared, round);
@@ -119,7 +120,7 @@ struct Shared<'f> {
     filled: &'f Filled,
     cell: Cell,
     asked: Vec<Key>,
-    phase: AtomicU8,
+    phase: Arc<AtomicU8>,
     start: Barrier,
 }
 
@@ -127,27 +128,10 @@ fn measure(peer: &dyn Peer, shared: &Shared<'_>, round: usize) -> Result<Row> {
     let cell = shared.cell;
     let server = peer.server();
     reset_peak_rss(&server);
-    let (mut elapsed, mut usage) = (Duration::ZERO, Usage::default());
-    let latencies = thread::scope(|scope| {
-        let clients: Vec<_> = (0..cell.clients)
-            .map(|_| scope.spawn(|| client(peer, shared)))
-            .collect();
-        shared.start.wait();
-        // Its connections are there now.
-        let server = peer.server();
-        thread::sleep(Duration::from_secs_f64(cell.seconds / 10.0));
-        let (begin, before) = (Instant::now(), Usage::of_self_and(&server));
-        shared.phase.store(MEASURED, Ordering::SeqCst);
-        thread::sleep(Duration::from_secs_f64(cell.seconds));
-        shared.phase.store(OVER, Ordering::SeqCst);
-        (elapsed, usage) = (begin.elapsed(), Usage::of_self_and(&server).since(before));
-        let mut all = histogram()?;
-        for client in clients {
-            let latencies = client.join().map_err(|_| anyhow!("a client panicked"))??;
-            all.add(latencies)?;
-        }
-        Ok::<_, anyhow::Error>(all)
-    })?;
+    let (latencies, Spent { elapsed, usage }) = match peer.tasks() {
+        Some(tasks) => as_tasks(&tasks, shared)?,
+        None => as_threads(peer, shared)?,
+    };
     let ops = latencies.len().max(1) as f64;
     let at = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
     Ok(Row {
@@ -166,6 +150,78 @@ fn measure(peer: &dyn Peer, shared: &Shared<'_>, round: usize) -> Result<Row> {
         peak_rss_bytes: peak_rss_bytes(&server),
         round,
     })
+}
+
+/// What a measurement took.
+struct Spent {
+    elapsed: Duration,
+    usage: Usage,
+}
+
+fn as_threads(peer: &dyn Peer, shared: &Shared<'_>) -> Result<(Histogram<u64>, Spent)> {
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..shared.cell.clients)
+            .map(|_| scope.spawn(|| client(peer, shared)))
+            .collect();
+        shared.start.wait();
+        // Its connections are there now.
+        let spent = go_through_phases(shared, &peer.server());
+        let mut all = histogram()?;
+        for client in clients {
+            let latencies = client.join().map_err(|_| anyhow!("a client panicked"))??;
+            all.add(latencies)?;
+        }
+        Ok((all, spent))
+    })
+}
+
+fn as_tasks(tasks: &Arc<dyn Tasks>, shared: &Shared<'_>) -> Result<(Histogram<u64>, Spent)> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let all = Arc::new(Mutex::new(histogram()?));
+    let clients: Vec<_> = (0..shared.cell.clients)
+        .map(|_| {
+            let (tasks, phase, all) = (tasks.clone(), shared.phase.clone(), all.clone());
+            runtime.spawn(task(tasks, shared.cell, phase, all))
+        })
+        .collect();
+    let spent = go_through_phases(shared, &[]);
+    for client in clients {
+        runtime.block_on(client)??;
+    }
+    let all = all.lock().clone();
+    Ok((all, spent))
+}
+
+async fn task(
+    tasks: Arc<dyn Tasks>,
+    cell: Cell,
+    phase: Arc<AtomicU8>,
+    all: Arc<Mutex<Histogram<u64>>>,
+) -> Result<()> {
+    loop {
+        let now = phase.load(Ordering::Relaxed);
+        if now == OVER {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        tasks.work(cell.work, Key::fresh(), retention(cell)).await?;
+        if now == MEASURED {
+            all.lock().record(begin.elapsed().as_nanos() as u64)?;
+        }
+    }
+}
+
+fn go_through_phases(shared: &Shared<'_>, server: &[u32]) -> Spent {
+    let seconds = shared.cell.seconds;
+    thread::sleep(Duration::from_secs_f64(seconds / 10.0));
+    let (begin, before) = (Instant::now(), Usage::of_self_and(server));
+    shared.phase.store(MEASURED, Ordering::SeqCst);
+    thread::sleep(Duration::from_secs_f64(seconds));
+    shared.phase.store(OVER, Ordering::SeqCst);
+    Spent {
+        elapsed: begin.elapsed(),
+        usage: Usage::of_self_and(server).since(before),
+    }
 }
 
 /// Nanoseconds.

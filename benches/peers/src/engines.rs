@@ -11,11 +11,17 @@ mod server;
 mod sqlite;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ::firstclaim::Durability;
 use anyhow::{Result, bail};
 
+use self::firstclaim::Embedded;
+use crate::cell::Work;
 use crate::key::Key;
+
+pub type BoxFuture<'f, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'f>>;
 
 /// A response as a payment service would store it.
 pub const RESPONSE: [u8; 200] = [b'r'; 200];
@@ -24,9 +30,10 @@ pub const RESPONSE: [u8; 200] = [b'r'; 200];
 pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// All of them, in the order of the tables.
-pub const ALL: [&str; 8] = [
+pub const ALL: [&str; 9] = [
     "firstclaim",
     "firstclaim-process-crash",
+    TASKS,
     "limit",
     "redb",
     "sqlite",
@@ -34,6 +41,9 @@ pub const ALL: [&str; 8] = [
     "postgres",
     "redis",
 ];
+
+/// The one whose clients are async tasks.
+pub const TASKS: &str = "firstclaim-tasks";
 
 /// What a key is, to somebody who claims it and is not the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +64,11 @@ pub trait Peer: Send + Sync {
     /// Clears away what a measurement of claims that nobody completes has left.
     fn tidy(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// Set if its clients are tasks, not threads.
+    fn tasks(&self) -> Option<Arc<dyn Tasks>> {
+        None
     }
 
     /// The processes of its server, if it has one.
@@ -77,11 +92,20 @@ pub trait Client {
     fn ask(&mut self, key: &Key) -> Result<Seen>;
 }
 
+/// Access for tasks.
+pub trait Tasks: Send + Sync {
+    /// Carries a work out on a new key.
+    fn work(&self, work: Work, key: Key, retain_for: Duration) -> BoxFuture<'static, Result<()>>;
+}
+
 /// Opens an engine in an empty directory.
 pub fn open(name: &str, directory: &Path) -> Result<Box<dyn Peer>> {
     Ok(match name {
-        "firstclaim" => Box::new(firstclaim::Embedded::open(directory, true)?),
-        "firstclaim-process-crash" => Box::new(firstclaim::Embedded::open(directory, false)?),
+        "firstclaim" => Box::new(Embedded::open(directory, Durability::PowerLoss)?),
+        "firstclaim-process-crash" => {
+            Box::new(Embedded::open(directory, Durability::ProcessCrash)?)
+        }
+        TASKS => Box::new(Embedded::open(directory, Durability::PowerLoss)?.with_tasks()),
         "limit" => Box::new(limit::Limit::open(directory)?),
         "redb" => Box::new(redb::Redb::open(directory)?),
         "sqlite" => Box::new(sqlite::Sqlite::open(directory)?),

@@ -25,7 +25,7 @@ use lexopt::{Arg, Parser, ValueExt};
 const HELP: &str = "\
 cargo run --release -p peers -- [OPTION]…
     --quick            claim and cycle by all engines on small stores, in under a minute
-    --group NAME       only that group of cells: beside-100k, beside-1m, sustained
+    --group NAME       only that group of cells: beside-100k, tasks, beside-1m, sustained
     --engines A,B      only those engines
     --work NAME        only that work: claim, cycle, replay, replay_recent, in_flight
     --clients N        only by so many clients

@@ -2,7 +2,7 @@
 //! each curve. The whole matrix would take hours.
 
 use crate::cell::{Cell, Work};
-use crate::engines::ALL;
+use crate::engines::{ALL, TASKS};
 
 /// Engines on filled stores, and the cells they go through together, round by round.
 pub struct Group {
@@ -48,12 +48,17 @@ fn each_with(engines: &[&'static str], live_keys: u64) -> Vec<Contestant> {
     engines.iter().map(contestant).collect()
 }
 
+/// Those whose clients are threads.
+fn threads() -> Vec<&'static str> {
+    ALL.into_iter().filter(|name| *name != TASKS).collect()
+}
+
 /// All engines, small stores, under a minute.
 pub fn quick() -> Vec<Group> {
     let of = |work| cells(work, &[1, 8, 64], 0.5, 1.0);
     vec![Group {
         name: "quick",
-        contestants: each_with(&ALL, 2_000),
+        contestants: each_with(&threads(), 2_000),
         cells: [of(Work::Claim), of(Work::Cycle)].concat(),
         rounds: 1,
     }]
@@ -64,7 +69,7 @@ pub fn full() -> Vec<Group> {
     vec![
         Group {
             name: "beside-100k",
-            contestants: each_with(&ALL, 100_000),
+            contestants: each_with(&threads(), 100_000),
             cells: [
                 short(Work::Claim, &[1, 8, 64], 2.0),
                 short(Work::Cycle, &[1, 8, 64], 2.0),
@@ -75,9 +80,16 @@ pub fn full() -> Vec<Group> {
             .concat(),
             rounds: 5,
         },
+        // Tasks beside threads: as many as there are connections.
+        Group {
+            name: "tasks",
+            contestants: each_with(&["firstclaim", TASKS, "limit"], 100_000),
+            cells: short(Work::Cycle, &[1, 64, 1000], 2.0),
+            rounds: 5,
+        },
         Group {
             name: "beside-1m",
-            contestants: each_with(&ALL, 1_000_000),
+            contestants: each_with(&threads(), 1_000_000),
             cells: short(Work::Cycle, &[1, 64], 5.0),
             rounds: 5,
         },

@@ -10,9 +10,10 @@ use crate::engines::ALL;
 use crate::report::{groups, median};
 
 const SIZE: (u32, u32) = (720, 440);
-const COLOURS: [RGBColor; 8] = [
+const COLOURS: [RGBColor; 9] = [
     RGBColor(0, 90, 181),
     RGBColor(120, 170, 230),
+    RGBColor(60, 190, 220),
     RGBColor(90, 90, 90),
     RGBColor(220, 120, 0),
     RGBColor(0, 140, 90),

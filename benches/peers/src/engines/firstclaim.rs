@@ -8,9 +8,12 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail};
 use firstclaim::internals::transition::{Command, Terms};
 use firstclaim::internals::{Directory, Engine, EngineOptions, RecordKey, Request};
-use firstclaim::{Builder, Claim, Durability, Lease, Limits, ManualClock, Store, Takeover};
+use firstclaim::{
+    Builder, Claim, ClaimRequest, Durability, Lease, Limits, ManualClock, Store, Takeover,
+};
 
-use super::{Client, DAY, Peer, RESPONSE, Seen};
+use super::{BoxFuture, Client, DAY, Peer, RESPONSE, Seen, Tasks};
+use crate::cell::Work;
 use crate::key::Key;
 
 /// How many keys are claimed at once while filling.
@@ -20,20 +23,25 @@ pub struct Embedded {
     directory: PathBuf,
     durability: Durability,
     store: Store,
+    has_tasks: bool,
 }
 
 impl Embedded {
-    pub fn open(directory: &Path, survives_power_loss: bool) -> Result<Self> {
-        let durability = if survives_power_loss {
-            Durability::PowerLoss
-        } else {
-            Durability::ProcessCrash
-        };
+    pub fn open(directory: &Path, durability: Durability) -> Result<Self> {
         Ok(Embedded {
             directory: directory.to_owned(),
             durability,
             store: store(directory, durability)?,
+            has_tasks: false,
         })
+    }
+
+    /// The same with tasks as clients.
+    pub fn with_tasks(self) -> Self {
+        Embedded {
+            has_tasks: true,
+            ..self
+        }
     }
 }
 
@@ -76,6 +84,10 @@ impl Peer for Embedded {
         }))
     }
 
+    fn tasks(&self) -> Option<Arc<dyn Tasks>> {
+        self.has_tasks.then(|| Arc::new(self.store.clone()) as _)
+    }
+
     fn fill(&mut self, keys: u64) -> Result<()> {
         self.store.close()?;
         // By another process: what filling leaves in the allocator is not the store's memory.
@@ -100,6 +112,30 @@ impl Peer for Embedded {
         }
         Ok(())
     }
+}
+
+impl Tasks for Store {
+    fn work(&self, work: Work, key: Key, retain_for: Duration) -> BoxFuture<'static, Result<()>> {
+        let claim = claim_request(self, &key, retain_for).claim_async();
+        Box::pin(async move {
+            let lease = match claim.await? {
+                Claim::Claimed(lease) => lease,
+                other => bail!("{key:?} is {other:?}"),
+            };
+            match work {
+                Work::Claim => Ok(()),
+                Work::Cycle => Ok(lease.complete_async(RESPONSE).await?),
+                other => bail!("tasks do not {}", other.name()),
+            }
+        })
+    }
+}
+
+fn claim_request<'s>(store: &'s Store, key: &Key, retain_for: Duration) -> ClaimRequest<'s> {
+    let request = store.request(&key.tenant, &key.key);
+    request
+        .lease_for(Duration::from_secs(1))
+        .retain_for(retain_for)
 }
 
 /// Claims and completes keys at the pace of one day.
@@ -153,11 +189,7 @@ struct Session<'s> {
 
 impl Client for Session<'_> {
     fn claim(&mut self, key: &Key, retain_for: Duration) -> Result<()> {
-        let request = self.store.request(&key.tenant, &key.key);
-        let request = request
-            .lease_for(Duration::from_secs(1))
-            .retain_for(retain_for);
-        match request.claim()? {
+        match claim_request(self.store, key, retain_for).claim()? {
             Claim::Claimed(lease) => self.leases.push(lease),
             other => bail!("{key:?} is {other:?}"),
         }
