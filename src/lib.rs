@@ -37,6 +37,8 @@ mod committer;
 mod engine;
 mod error;
 mod fingerprint;
+#[cfg(feature = "http")]
+pub mod http;
 mod key;
 mod maintenance;
 mod record;
@@ -50,6 +52,8 @@ pub use crate::claim::{Claim, InFlight, Lease, Peek, StoredResponse};
 pub use crate::engine::{Swept, Verified};
 pub use crate::error::{Error, Result};
 pub use crate::fingerprint::Fingerprint;
+#[cfg(feature = "http")]
+pub use crate::http::{Attempt, IdempotencyLayer, Tenant, single_tenant};
 pub use crate::record::{Fence, Previous, Takeover};
 pub use crate::store::{
     ClaimRequest, Ran, RunError, Stats, Store, TenantView, Unfinished, UnfinishedState,
