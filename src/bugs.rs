@@ -38,6 +38,9 @@ pub(crate) enum Bug {
     OthersNotWoken,
     ReaderKeepsItsTime,
     StaleFilterTrusted,
+    CompletionDroppedWithFuture,
+    WaiterLooksNoMore,
+    GoneHolderUnnoticed,
 }
 
 /// Whether this run has that bug.

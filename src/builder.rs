@@ -65,6 +65,10 @@ pub struct Limits {
     /// The most bytes of names, responses and recovery points waiting to be committed; 64 MiB.
     /// Beyond: callers wait.
     pub queue_bytes: usize,
+    /// The most claims that wait for an attempt in flight to end; 65,536. Beyond: `InFlight` at once.
+    pub waiters: usize,
+    /// The most of them for one attempt; 1024. Beyond: `InFlight` at once.
+    pub waiters_per_key: usize,
 }
 
 impl Default for Limits {
@@ -78,6 +82,8 @@ impl Default for Limits {
             leases: 65_536,
             queue_commands: 1024,
             queue_bytes: 64 * MIB,
+            waiters: 65_536,
+            waiters_per_key: 1024,
         }
     }
 }
@@ -100,6 +106,8 @@ impl Limits {
         check_range("unfinished", self.unfinished, 1, usize::MAX)?;
         check_range("unfinished_bytes", self.unfinished_bytes, 1, usize::MAX)?;
         check_range("leases", self.leases, 1, usize::MAX)?;
+        check_range("waiters", self.waiters, 0, 1 << 24)?;
+        check_range("waiters_per_key", self.waiters_per_key, 0, 1 << 24)?;
         check_range("queue_commands", self.queue_commands, 1, 1 << 20)?;
         let command = self.longest_body() + 2 * MAX_KEY_BYTES;
         if self.queue_bytes < command {

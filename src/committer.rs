@@ -6,12 +6,18 @@
 
 #[cfg(firstclaim_loom)]
 pub mod handoff;
+mod line;
 mod pending;
+mod ticket;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Waker;
 
+pub(crate) use self::ticket::{Ticket, ToWake};
+
+use self::line::Line;
 use self::pending::{Pending, Slot, Undelivered, wake};
 use crate::bugs::{self, Bug};
 use crate::engine::{Answer, Engine, Request};
@@ -27,6 +33,8 @@ pub(crate) trait Commit {
     fn make_room(&self);
     /// See [`Engine::commit`].
     fn commit(&self, requests: &[&Request]) -> Vec<Result<Answer>>;
+    /// See [`Engine::wake_waiters`].
+    fn wake_waiters(&self);
 }
 
 impl Commit for Engine {
@@ -40,6 +48,10 @@ impl Commit for Engine {
 
     fn commit(&self, requests: &[&Request]) -> Vec<Result<Answer>> {
         self.commit_each(requests)
+    }
+
+    fn wake_waiters(&self) {
+        self.wake_waiters();
     }
 }
 
@@ -65,6 +77,8 @@ pub(crate) struct Queue {
 struct State {
     waiting: VecDeque<Arc<Pending>>,
     waiting_bytes: usize,
+    /// Tasks that wait for room.
+    line: Line,
     /// Leases whose callers had stopped waiting: to be released.
     undelivered: Vec<Undelivered>,
     /// Someone is committing.
@@ -83,7 +97,8 @@ impl Queue {
         }
     }
 
-    /// Commits one command and waits for the answer.
+    /// Commits one command and waits for the answer. The caller wakes the tasks that come with it once
+    /// it holds nothing.
     ///
     /// # Errors
     /// The command's own; `Overloaded` if it was still waiting at the deadline, and is withdrawn;
@@ -93,16 +108,18 @@ impl Queue {
         engine: &impl Commit,
         request: Request,
         deadline: Deadline,
-    ) -> Result<Answer> {
+    ) -> (Result<Answer>, ToWake) {
         let pending = Pending::new(request, Slot::Queued);
-        if self.enqueue(engine, &pending, deadline)? {
-            self.lead(engine);
-        }
+        let to_wake = match self.enqueue(engine, &pending, deadline) {
+            Ok(true) => self.lead(engine),
+            Ok(false) => ToWake::default(),
+            Err(error) => return (Err(error), ToWake::default()),
+        };
         let (answer, others) = pending.wait(deadline);
         if !bugs::is(Bug::OthersNotWoken) {
             wake(others);
         }
-        answer
+        (answer, to_wake)
     }
 
     /// Queues a command whose answer nobody waits for; false if there is no room or the queue is
@@ -120,9 +137,14 @@ impl Queue {
 
     /// Refuses new commands from here on; those that wait are still carried out.
     pub(crate) fn close(&self) {
-        self.state.lock().closing = true;
+        let line = {
+            let mut state = self.state.lock();
+            state.closing = true;
+            state.line.take()
+        };
         self.work.notify_all();
         self.room.notify_all();
+        wake_each(line);
     }
 
     /// How many commands wait.
@@ -132,7 +154,7 @@ impl Queue {
 
     /// The committer thread: leads whenever something waits and nobody else does, until the queue
     /// is closed and empty.
-    fn run(&self, engine: &impl Commit) {
+    pub(crate) fn run(&self, engine: &impl Commit) {
         loop {
             {
                 let mut state = self.state.lock();
@@ -144,7 +166,8 @@ impl Queue {
                 }
                 state.leading = true;
             }
-            self.lead(engine);
+            self.lead(engine).wake();
+            engine.wake_waiters();
         }
     }
 
@@ -181,12 +204,12 @@ impl Queue {
     }
 
     /// Commits what waits; the caller has set `leading`.
-    fn lead(&self, engine: &impl Commit) {
+    fn lead(&self, engine: &impl Commit) -> ToWake {
         // While this waits for a checkpoint, commands can still be withdrawn.
         let _ = catch_unwind(AssertUnwindSafe(|| engine.make_room()));
         let (batch, undelivered) = self.state.lock().take();
         self.room.notify_all();
-        let taken: Vec<Arc<Pending>> = batch.into_iter().filter(|p| p.take()).collect();
+        let mut taken: Vec<Arc<Pending>> = batch.into_iter().filter(|p| p.take()).collect();
         let mut answers = {
             let releases = undelivered.iter().map(|undelivered| &undelivered.request);
             let requests: Vec<&Request> = releases
@@ -204,14 +227,17 @@ impl Queue {
         let left: Vec<Undelivered> = answered
             .filter_map(|(pending, answer)| pending.answer(answer))
             .collect();
-        {
+        let line = {
             // The next batch need not wait until this one's callers are awake.
             let mut state = self.state.lock();
             state.undelivered.extend(left);
             state.leading = false;
             self.hand_over(&state);
-        }
+            state.line.take()
+        };
+        let answered = taken.extract_if(.., |pending| pending.is_task).collect();
         wake(taken);
+        ToWake { answered, line }
     }
 
     fn hand_over(&self, state: &MutexGuard<'_, State>) {
@@ -220,6 +246,10 @@ impl Queue {
             self.work.notify_one();
         }
     }
+}
+
+fn wake_each(wakers: impl IntoIterator<Item = Waker>) {
+    wakers.into_iter().for_each(crate::sync::wake);
 }
 
 impl State {

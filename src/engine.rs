@@ -26,6 +26,7 @@ mod upkeep;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::commit::{Answer, Request};
 pub use self::look::{Seen, Tried, Vacancy};
@@ -155,6 +156,16 @@ impl Engine {
 
     pub(crate) fn holders(&self) -> &Arc<Holders> {
         &self.holders
+    }
+
+    /// Wakes who waited for what has happened. The caller holds nothing: a waker is the user's code.
+    pub(crate) fn wake_waiters(&self) {
+        self.holders.waiters().wake_notified();
+    }
+
+    /// How long until `time`, on the store's clock.
+    pub(crate) fn time_until(&self, time: Timestamp) -> Duration {
+        time.since(self.time.now())
     }
 
     pub(crate) fn counters(&self) -> &Counters {

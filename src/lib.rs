@@ -56,7 +56,7 @@ pub use crate::fingerprint::Fingerprint;
 pub use crate::http::{Attempt, IdempotencyLayer, Tenant, single_tenant};
 pub use crate::record::{Fence, Previous, Takeover};
 pub use crate::store::{
-    ClaimRequest, Ran, RunError, Stats, Store, TenantView, Unfinished, UnfinishedState,
+    ClaimRequest, Ran, RunError, Stats, Store, StoreFuture, TenantView, Unfinished, UnfinishedState,
 };
 pub use crate::time::{Clock, ManualClock, SystemClock};
 

@@ -1,31 +1,27 @@
 //! The threads that look after an open store: one checkpoints, sweeps and verifies, one keeps
 //! deadlines.
 
-use std::collections::HashMap;
+mod deadlines;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use self::deadlines::{Alarm, Deadlines, KeptRenewed};
+
 use crate::committer::Queue;
-use crate::engine::{Engine, Request, Swept};
+use crate::engine::{Engine, Swept};
 use crate::error::{Error, Result};
-use crate::key::RecordKey;
-use crate::record::Fence;
-use crate::sync::{AtomicBool, Bell, Instant, JoinHandle, Mutex, Ordering, ThreadBuilder, sleep};
-use crate::transition::Command;
+use crate::sync::{AtomicBool, Instant, JoinHandle, Ordering, ThreadBuilder, sleep};
 
 /// After a failure, upkeep is tried again after this long,
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// and ever more seldom, down to this.
 const LAST_RETRY: Duration = Duration::from_secs(5);
-/// A lease is renewed this many times in its length.
-const RENEWALS_PER_LEASE: u32 = 3;
 /// After dropping a generation a sweep pauses for so many times what that took,
 const PAUSE_PER_WORK: u32 = 3;
 /// at most for this.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-/// The deadline thread looks at least this often.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// How often to do what.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +68,8 @@ impl Upkeep {
                 // A panic here must not end the thread: claims wait for checkpoints.
                 let done = catch_unwind(AssertUnwindSafe(|| self.work(now)));
                 self.note(matches!(done, Ok(Ok(()))));
+                // A sweep may have removed what somebody waits for.
+                self.engine.wake_waiters();
             }
             if !stop.load(Ordering::SeqCst) {
                 self.engine.wait_for_work(self.sleep());
@@ -180,97 +178,14 @@ fn later(now: Instant, wait: Duration) -> Instant {
         .unwrap_or_else(|| now + Duration::from_secs(366 * 24 * 60 * 60))
 }
 
-/// The leases that are renewed while their closures run.
-#[derive(Debug, Default)]
-pub(crate) struct Renewals {
-    table: Mutex<HashMap<Fence, Renewal>>,
-    changed: Bell,
-}
-
-#[derive(Debug, Clone)]
-struct Renewal {
-    key: RecordKey,
-    lease_for: Duration,
-    next: Instant,
-}
-
-impl Renewals {
-    /// Keeps a lease renewed until what is returned is dropped.
-    pub(crate) fn keep(
-        self: &Arc<Self>,
-        key: RecordKey,
-        fence: Fence,
-        lease_for: Duration,
-    ) -> KeptRenewed {
-        let next = later(Instant::now(), lease_for / RENEWALS_PER_LEASE);
-        let renewal = Renewal {
-            key,
-            lease_for,
-            next,
-        };
-        self.table.lock().insert(fence, renewal);
-        self.changed.ring();
-        KeptRenewed {
-            renewals: self.clone(),
-            fence,
-        }
-    }
-
-    /// Wakes the thread, to end.
-    pub(crate) fn stop(&self) {
-        self.changed.ring();
-    }
-
-    fn run(&self, queue: &Queue, stop: &AtomicBool) {
-        while !stop.load(Ordering::SeqCst) {
-            let sleep = self.renew_due(queue);
-            self.changed.wait(sleep);
-        }
-    }
-
-    /// Renews what is due, and tells when the next will be.
-    fn renew_due(&self, queue: &Queue) -> Duration {
-        let now = Instant::now();
-        let mut table = self.table.lock();
-        let mut next = later(now, LONGEST_SLEEP);
-        for (fence, renewal) in table.iter_mut() {
-            if renewal.next <= now {
-                let renew = Command::Renew {
-                    fence: *fence,
-                    lease_for: renewal.lease_for,
-                };
-                let sent = queue.send(Request::new(renewal.key.clone(), renew));
-                // If the queue is full, soon again.
-                let part = if sent { 1 } else { 8 };
-                renewal.next = later(now, renewal.lease_for / RENEWALS_PER_LEASE / part);
-            }
-            next = next.min(renewal.next);
-        }
-        next.saturating_duration_since(now)
-    }
-}
-
 /// Starts the thread that keeps deadlines.
 pub(crate) fn start_deadlines(
-    renewals: Arc<Renewals>,
+    deadlines: Arc<Deadlines>,
     queue: Arc<Queue>,
     stop: Arc<AtomicBool>,
 ) -> Result<JoinHandle<()>> {
     let thread = ThreadBuilder::new().name("firstclaim-deadline".to_owned());
-    Ok(thread.spawn(move || renewals.run(&queue, &stop))?)
-}
-
-/// Ends the renewing of a lease when dropped.
-#[derive(Debug)]
-pub(crate) struct KeptRenewed {
-    renewals: Arc<Renewals>,
-    fence: Fence,
-}
-
-impl Drop for KeptRenewed {
-    fn drop(&mut self) {
-        self.renewals.table.lock().remove(&self.fence);
-    }
+    Ok(thread.spawn(move || deadlines.run(&queue, &stop))?)
 }
 
 #[cfg(test)]

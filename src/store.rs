@@ -1,5 +1,7 @@
 //! The store as its users hold it.
 
+mod async_calls;
+mod future;
 mod handle;
 mod request;
 mod run;
@@ -9,7 +11,9 @@ mod unfinished;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+pub use self::future::StoreFuture;
 pub(crate) use self::handle::Handle;
 pub use self::request::ClaimRequest;
 pub use self::run::{Ran, RunError};
@@ -101,6 +105,20 @@ impl Store {
         self.request(tenant, key).claim()
     }
 
+    /// Claims `key` of `tenant` on the store's default terms and, if it is in flight, waits for that
+    /// attempt to end. See [`ClaimRequest::claim_or_wait`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn claim_or_wait(
+        &self,
+        tenant: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+        timeout: Duration,
+    ) -> Result<Claim> {
+        self.request(tenant, key).claim_or_wait(timeout)
+    }
+
     /// A claim on other terms than the store's defaults.
     pub fn request(&self, tenant: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> ClaimRequest<'_> {
         ClaimRequest::new(self, self.name(tenant, key))
@@ -134,10 +152,7 @@ impl Store {
     /// `Poisoned` if a write failed whose outcome decides whether the key is vacant; `InvalidKey`,
     /// `Corrupt`, `Closed`, `Io`.
     pub fn peek(&self, tenant: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Option<Peek>> {
-        let key = self.name(tenant, key)?;
-        let open = self.handle.enter()?;
-        let seen = open.engine().peek(&key)?;
-        Ok(seen.map(|(record, holder)| Peek::of(record, holder)))
+        self.peek_at(&self.name(tenant, key)?)
     }
 
     /// Makes a key vacant, unless its operation has a live holder; tells whether there was a
@@ -171,14 +186,10 @@ impl Store {
         key: impl AsRef<[u8]>,
     ) -> Result<Option<Claim>> {
         let key = self.name(tenant, key)?;
-        let command = Command::Resolve {
-            lease_for: self.handle.options().lease_for,
-        };
-        let answer = self.handle.call(key.clone(), command)?;
-        match answer.reply {
-            Reply::Vacant => Ok(None),
-            _ => self.claim_of(key, answer).map(Some),
-        }
+        let answer = self
+            .handle
+            .call(key.clone(), self.handle.resolve_command())?;
+        resolved(&self.handle, key, answer)
     }
 
     /// Every key that is in flight, interrupted or released, by tenant and key. At most
@@ -197,12 +208,15 @@ impl Store {
     /// # Errors
     /// `NoSpace`, `Indeterminate`, `Poisoned`, `Closed`, `Io`.
     pub fn sweep(&self) -> Result<Swept> {
-        let open = self.handle.enter()?;
-        // First, so that what expired in memory goes too; but on a full disk it may need the space
-        // that the sweep frees.
-        let checkpointed = open.engine().checkpoint();
-        let swept = maintenance::sweep_for_caller(open.engine())?;
-        checkpointed.map(|()| swept)
+        let swept = self.handle.enter().and_then(|open| {
+            // First, so that what expired in memory goes too; but on a full disk it may need the space
+            // that the sweep frees.
+            let checkpointed = open.engine().checkpoint();
+            let swept = maintenance::sweep_for_caller(open.engine())?;
+            checkpointed.map(|()| swept)
+        });
+        self.handle.wake_waiters();
+        swept
     }
 
     /// Writes what is new into the base. Runs by itself in the background too.
@@ -265,22 +279,36 @@ impl Store {
         RecordKey::new(tenant.as_ref(), key.as_ref(), limit)
     }
 
-    /// The answer to a claim as users see it.
-    fn claim_of(&self, key: RecordKey, answer: Answer) -> Result<Claim> {
-        let record = answer.record.ok_or(Error::Indeterminate)?;
-        match (answer.reply, answer.holding) {
-            (Reply::Claimed, Some(holding)) => Ok(Claim::Claimed(Lease::new(
-                self.handle.clone(),
-                key,
-                record,
-                holding,
-            ))),
-            (Reply::InFlight { interrupted }, _) => {
-                Ok(Claim::InFlight(InFlight::of(&record, interrupted)))
-            }
-            _ => StoredResponse::of(record)
-                .map(Claim::Done)
-                .ok_or(Error::Indeterminate),
+    fn peek_at(&self, key: &RecordKey) -> Result<Option<Peek>> {
+        let open = self.handle.enter()?;
+        let seen = open.engine().peek(key)?;
+        Ok(seen.map(|(record, holder)| Peek::of(record, holder)))
+    }
+}
+
+/// The answer to a `resolve` as users see it.
+fn resolved(handle: &Arc<Handle>, key: RecordKey, answer: Answer) -> Result<Option<Claim>> {
+    match answer.reply {
+        Reply::Vacant => Ok(None),
+        _ => claim_of(handle, key, answer).map(Some),
+    }
+}
+
+/// The answer to a claim as users see it.
+fn claim_of(handle: &Arc<Handle>, key: RecordKey, answer: Answer) -> Result<Claim> {
+    let record = answer.record.ok_or(Error::Indeterminate)?;
+    match (answer.reply, answer.holding) {
+        (Reply::Claimed, Some(holding)) => Ok(Claim::Claimed(Lease::new(
+            handle.clone(),
+            key,
+            record,
+            holding,
+        ))),
+        (Reply::InFlight { interrupted }, _) => {
+            Ok(Claim::InFlight(InFlight::of(&record, interrupted)))
         }
+        _ => StoredResponse::of(record)
+            .map(Claim::Done)
+            .ok_or(Error::Indeterminate),
     }
 }

@@ -11,12 +11,21 @@ pub(crate) use self::checked::*;
 mod real {
     pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-    pub(crate) use std::thread::{Builder as ThreadBuilder, JoinHandle, sleep};
+    pub(crate) use std::thread::{Builder as ThreadBuilder, JoinHandle, ThreadId, current, sleep};
     pub(crate) use std::time::Instant;
 }
 
 #[cfg(not(any(firstclaim_shuttle, firstclaim_loom)))]
 pub(crate) use self::real::*;
+
+/// Wakes a task. A waker is the user's code: a panic of it hurts nobody else.
+pub(crate) fn wake(waker: std::task::Waker) {
+    let woken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+    if let Err(payload) = woken {
+        // To drop it may panic again.
+        std::mem::forget(payload);
+    }
+}
 
 /// A bell that one thread waits for: ringing it while nobody waits is not lost.
 #[derive(Debug, Default)]

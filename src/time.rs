@@ -69,6 +69,14 @@ pub(crate) fn check_duration(what: &str, duration: Duration) -> Result<Duration>
     }
 }
 
+/// Checks a time to wait against the bounds of zero and 366 days.
+pub(crate) fn check_wait(what: &str, wait: Duration) -> Result<Duration> {
+    if wait.is_zero() {
+        return Ok(wait);
+    }
+    check_duration(what, wait.max(MIN_DURATION)).map(|_| wait)
+}
+
 /// Where a store reads the time of day.
 ///
 /// The store itself makes time move forward only: a clock that steps back holds the store's time
@@ -213,6 +221,19 @@ impl Deadline {
     /// `wait` from now; no deadline at all if that lies beyond what the clock can name.
     pub(crate) fn after(wait: Duration) -> Self {
         Deadline(Instant::now().checked_add(wait))
+    }
+
+    /// When it is, if ever.
+    pub(crate) fn at(self) -> Option<Instant> {
+        self.0
+    }
+
+    /// The earlier of the two.
+    pub(crate) fn earlier(self, other: Deadline) -> Self {
+        match (self.0, other.0) {
+            (Some(one), Some(two)) => Deadline(Some(one.min(two))),
+            (one, two) => Deadline(one.or(two)),
+        }
     }
 
     /// How long is left, zero once it has passed.

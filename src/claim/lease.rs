@@ -1,17 +1,18 @@
 //! The right to run an operation.
 
+mod async_calls;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::StoredResponse;
-use crate::bugs::{self, Bug};
-use crate::engine::holders::Holding;
+use crate::engine::Answer;
+use crate::engine::holders::{Holding, LeaseHold};
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
 use crate::record::{Fence, Previous, Record, State};
 use crate::store::Handle;
-use crate::sync::Mutex;
 use crate::time::{Timestamp, check_duration};
 use crate::transition::Command;
 
@@ -20,7 +21,8 @@ use crate::transition::Command;
 /// Dropping a lease without completing or releasing it says that the outcome is unknown: the
 /// holder is gone at once, without I/O, and what may happen next is up to the record's
 /// [`Takeover`](crate::Takeover). A lease that is dropped after a `complete` that failed stays
-/// held to its end, because the operation did run.
+/// held to its end, because the operation did run. The future of an async call has a share in the
+/// lease, and what such a call has put into the queue keeps the holder there until it is carried out.
 ///
 /// ```
 /// use firstclaim::{Claim, Store};
@@ -37,19 +39,17 @@ pub struct Lease {
     /// The record as the claim made it.
     record: Arc<Record>,
     key: RecordKey,
-    hold: Mutex<Hold>,
-    // Last: the store may close when it goes, and the holder must be gone by then.
-    handle: Arc<Handle>,
+    share: Share,
 }
 
-/// The holder's side of a lease.
-struct Hold {
+/// A share in a lease: its guard has one, and so has every future of its calls. When the last one goes,
+/// and nothing that was accepted is on its way, the holder is gone.
+#[derive(Debug, Clone)]
+struct Share {
     /// Taken by `drop` alone.
-    holding: Option<Holding>,
-    /// The last `complete` failed, so the operation did run.
-    complete_failed: bool,
-    /// The end of the lease as it was last seen while the lease was the current one.
-    end: Timestamp,
+    hold: Option<Arc<LeaseHold>>,
+    // Last: the store may close when it goes, and the holder must be gone by then.
+    handle: Arc<Handle>,
 }
 
 impl Lease {
@@ -66,12 +66,10 @@ impl Lease {
         Lease {
             record,
             key,
-            hold: Mutex::new(Hold {
-                holding: Some(holding),
-                complete_failed: false,
-                end,
-            }),
-            handle,
+            share: Share {
+                hold: Some(Arc::new(LeaseHold::new(holding, end))),
+                handle,
+            },
         }
     }
 
@@ -120,13 +118,7 @@ impl Lease {
     /// one; `Overloaded`, `NoSpace`, `Indeterminate`, `Poisoned`, `Closed`, `Io`.
     pub fn save_recovery_point(&self, bytes: impl AsRef<[u8]>) -> Result<()> {
         let bytes = bytes.as_ref();
-        let limit = self.handle.limits().recovery_point_bytes;
-        check_size("recovery point", bytes, limit)?;
-        self.carry_out(Command::Save {
-            fence: self.fence(),
-            point: bytes.into(),
-        })
-        .map(drop)
+        self.carry_out(self.save_command(bytes)?).map(drop)
     }
 
     /// Moves the end of the lease to `lease_for` from now.
@@ -135,12 +127,7 @@ impl Lease {
     /// `InvalidOption` unless it is 1 ms to 366 days; `Fenced` if the lease is no longer the
     /// current one; `Overloaded`, `NoSpace`, `Indeterminate`, `Poisoned`, `Closed`, `Io`.
     pub fn renew(&self, lease_for: Duration) -> Result<()> {
-        self.carry_out(Command::Renew {
-            fence: self.fence(),
-            lease_for: check_duration("lease_for", lease_for)?,
-        })?;
-        self.end();
-        Ok(())
+        self.carry_out(self.renew_command(lease_for)?).map(drop)
     }
 
     /// Stores the response, for as long as the record says, and ends the lease. A holder past its
@@ -170,8 +157,7 @@ impl Lease {
     /// As `complete`; `Io` if `response` cannot be written as JSON.
     #[cfg(feature = "json")]
     pub fn complete_json<T: serde::Serialize + ?Sized>(&self, response: &T) -> Result<()> {
-        let bytes = serde_json::to_vec(response).map_err(std::io::Error::from);
-        let bytes = bytes.inspect_err(|_| self.note_complete(false))?;
+        let bytes = json_of(response).inspect_err(|e| self.note_complete(Some(e)))?;
         self.complete(bytes)
     }
 
@@ -183,11 +169,7 @@ impl Lease {
     /// `Fenced` if the lease is no longer the current one; `Overloaded`, `NoSpace`,
     /// `Indeterminate`, `Poisoned`, `Closed`, `Io`.
     pub fn release(&self) -> Result<()> {
-        self.carry_out(Command::Release {
-            fence: self.fence(),
-        })?;
-        self.hold.lock().complete_failed = false;
-        Ok(())
+        self.carry_out(self.release_command()).map(drop)
     }
 
     /// Completes, and gives the record as it is then.
@@ -196,26 +178,46 @@ impl Lease {
         response: &[u8],
         retain_for: Option<Duration>,
     ) -> Result<StoredResponse> {
-        let finished = self.try_finish(response, retain_for);
-        // Refused for good: another attempt, or this one's first answer, has the key.
-        let is_over = matches!(finished, Err(Error::Fenced | Error::AlreadyCompleted));
-        self.note_complete(finished.is_ok() || is_over);
+        let finished = self
+            .complete_command(response, retain_for)
+            .and_then(|complete| self.carry_out(complete))
+            .and_then(response_of);
+        self.note_complete(finished.as_ref().err());
         finished
     }
 
-    fn try_finish(&self, response: &[u8], retain_for: Option<Duration>) -> Result<StoredResponse> {
-        check_size("response", response, self.handle.limits().response_bytes)?;
-        let retain_for = retain_for
-            .map(|d| check_duration("retain_for", d))
-            .transpose()?;
-        let record = self.carry_out(Command::Complete {
+    fn complete_command(&self, response: &[u8], retain_for: Option<Duration>) -> Result<Command> {
+        let limit = self.share.handle.limits().response_bytes;
+        check_size("response", response, limit)?;
+        Ok(Command::Complete {
             fence: self.fence(),
             response: response.into(),
-            retain_for,
-        })?;
-        record
-            .and_then(StoredResponse::of)
-            .ok_or(Error::Indeterminate)
+            retain_for: retain_for
+                .map(|d| check_duration("retain_for", d))
+                .transpose()?,
+        })
+    }
+
+    fn save_command(&self, bytes: &[u8]) -> Result<Command> {
+        let limit = self.share.handle.limits().recovery_point_bytes;
+        check_size("recovery point", bytes, limit)?;
+        Ok(Command::Save {
+            fence: self.fence(),
+            point: bytes.into(),
+        })
+    }
+
+    fn renew_command(&self, lease_for: Duration) -> Result<Command> {
+        Ok(Command::Renew {
+            fence: self.fence(),
+            lease_for: check_duration("lease_for", lease_for)?,
+        })
+    }
+
+    fn release_command(&self) -> Command {
+        Command::Release {
+            fence: self.fence(),
+        }
     }
 
     pub(crate) fn record(&self) -> &Record {
@@ -227,32 +229,59 @@ impl Lease {
     }
 
     fn carry_out(&self, command: Command) -> Result<Option<Arc<Record>>> {
-        Ok(self.handle.call(self.key.clone(), command)?.record)
+        let answer = self.share.handle.call(self.key.clone(), command.clone());
+        self.share.note(&command, &answer);
+        Ok(answer?.record)
     }
 
-    fn note_complete(&self, done: bool) {
-        self.hold.lock().complete_failed = !done;
+    fn note_complete(&self, error: Option<&Error>) {
+        self.share.note_complete(error);
     }
 
     /// The end of the lease; the store may have renewed it too.
     fn end(&self) -> Timestamp {
-        let now = self.handle.lease_end(&self.key, self.fence());
-        let mut hold = self.hold.lock();
-        hold.end = now.unwrap_or(hold.end);
-        hold.end
+        let now = self.share.handle.lease_end(&self.key, self.fence());
+        self.share.end(now)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let end = self.end();
-        let hold = self.hold.get_mut();
-        match hold.holding.take() {
-            Some(holding) if hold.complete_failed && !bugs::is(Bug::FailedCompleteForgotten) => {
-                holding.keep_until(end);
-            }
-            holding => drop(holding),
+        // Known for the last time, should the key stay held to it.
+        self.end();
+    }
+}
+
+impl Share {
+    /// What a command that is accepted keeps, should the lease be dropped before it is carried out.
+    fn hold(&self) -> Option<Arc<LeaseHold>> {
+        self.hold.clone()
+    }
+
+    /// Notes what became of a command of the lease.
+    fn note(&self, command: &Command, answer: &Result<Answer>) {
+        if let Some(hold) = &self.hold {
+            hold.note(command, answer);
         }
+    }
+
+    fn note_complete(&self, error: Option<&Error>) {
+        if let Some(hold) = &self.hold {
+            hold.note_complete(error);
+        }
+    }
+
+    /// The end of the lease, given what it is now if it is still the current one.
+    fn end(&self, now: Option<Timestamp>) -> Timestamp {
+        self.hold
+            .as_ref()
+            .map_or_else(Timestamp::default, |hold| hold.end(now))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        drop(self.hold.take());
         self.handle.note_lease_dropped();
     }
 }
@@ -277,4 +306,16 @@ fn check_size(what: &'static str, bytes: &[u8], limit: usize) -> Result<()> {
         bytes: bytes.len(),
         limit,
     })
+}
+
+/// The response of a completion.
+fn response_of(record: Option<Arc<Record>>) -> Result<StoredResponse> {
+    record
+        .and_then(StoredResponse::of)
+        .ok_or(Error::Indeterminate)
+}
+
+#[cfg(feature = "json")]
+fn json_of<T: serde::Serialize + ?Sized>(response: &T) -> Result<Vec<u8>> {
+    Ok(serde_json::to_vec(response).map_err(std::io::Error::from)?)
 }

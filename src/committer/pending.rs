@@ -1,10 +1,11 @@
 //! A command on its way through the queue, and how its caller waits for the answer.
 
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::thread::yield_now;
 
 use crate::bugs::{self, Bug};
-use crate::engine::holders::Holding;
+use crate::engine::holders::{Holding, LeaseHold};
 use crate::engine::{Answer, Request};
 use crate::error::{Error, Result};
 use crate::sync::{Condvar, Mutex};
@@ -27,8 +28,19 @@ const COMMAND_BYTES: usize = 256;
 pub(super) struct Pending {
     pub(super) request: Request,
     pub(super) bytes: usize,
-    slot: Mutex<Slot>,
+    /// Whether a task waits for the answer, not a thread.
+    pub(super) is_task: bool,
+    state: Mutex<State>,
     answered: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    slot: Slot,
+    /// The task's.
+    waker: Option<Waker>,
+    /// Keeps the holder of the lease there until the command is answered.
+    hold: Option<Arc<LeaseHold>>,
 }
 
 #[derive(Debug)]
@@ -41,7 +53,8 @@ pub(super) enum Slot {
     Answered(Result<Answer>, Vec<Arc<Pending>>),
     /// The caller has its answer, has withdrawn, or waits no longer.
     Left,
-    /// There never was a caller who waits.
+    /// There never was a caller who waits, or there is none any more and the command is carried out
+    /// all the same.
     Sent,
 }
 
@@ -66,6 +79,20 @@ pub(super) fn wake(mut group: Vec<Arc<Pending>>) {
 
 impl Pending {
     pub(super) fn new(request: Request, slot: Slot) -> Arc<Self> {
+        Self::with(request, slot, false, None)
+    }
+
+    /// A task's command, and what it must keep held.
+    pub(super) fn of_task(request: Request, hold: Option<Arc<LeaseHold>>) -> Arc<Self> {
+        Self::with(request, Slot::Queued, true, hold)
+    }
+
+    fn with(
+        request: Request,
+        slot: Slot,
+        is_task: bool,
+        hold: Option<Arc<LeaseHold>>,
+    ) -> Arc<Self> {
         let body = match &request.command {
             Command::Complete { response, .. } => response.len(),
             Command::Save { point, .. } => point.len(),
@@ -74,17 +101,22 @@ impl Pending {
         Arc::new(Pending {
             bytes: COMMAND_BYTES + request.key.as_bytes().len() + body,
             request,
-            slot: Mutex::new(slot),
+            is_task,
+            state: Mutex::new(State {
+                slot,
+                waker: None,
+                hold,
+            }),
             answered: Condvar::new(),
         })
     }
 
     /// Takes the command to be committed; false if it was withdrawn.
     pub(super) fn take(&self) -> bool {
-        let mut slot = self.slot.lock();
-        match *slot {
+        let mut state = self.state.lock();
+        match state.slot {
             Slot::Queued => {
-                *slot = Slot::Taken;
+                state.slot = Slot::Taken;
                 true
             }
             Slot::Sent => true,
@@ -96,12 +128,25 @@ impl Pending {
     /// Leaves the answer for the caller, who is still to be woken. If nobody waits for it and it is a
     /// lease, that comes back.
     pub(super) fn answer(&self, answer: Result<Answer>) -> Option<Undelivered> {
-        let mut slot = self.slot.lock();
-        if matches!(*slot, Slot::Taken) {
-            *slot = Slot::Answered(answer, Vec::new());
-            return None;
+        let mut state = self.state.lock();
+        let hold = state.hold.take();
+        if let Some(hold) = &hold {
+            hold.note(&self.request.command, &answer);
         }
-        drop(slot);
+        let undelivered = match state.slot {
+            Slot::Taken => {
+                state.slot = Slot::Answered(answer, Vec::new());
+                None
+            }
+            _ => self.undelivered(answer),
+        };
+        drop(state);
+        drop(hold);
+        undelivered
+    }
+
+    /// The release of the lease in an answer that nobody waits for, if there is one.
+    fn undelivered(&self, answer: Result<Answer>) -> Option<Undelivered> {
         let answer = answer.ok().filter(|a| a.reply == Reply::Claimed)?;
         if bugs::is(Bug::UndeliveredLeaseHeld) {
             std::mem::forget(answer);
@@ -118,7 +163,7 @@ impl Pending {
 
     /// Wakes the caller, who is to wake `others`; they come back if it has its answer already.
     fn wake(&self, others: Vec<Arc<Pending>>) -> Vec<Arc<Pending>> {
-        match &mut *self.slot.lock() {
+        match &mut self.state.lock().slot {
             Slot::Answered(_, to_wake) => {
                 *to_wake = others;
                 self.answered.notify_one();
@@ -128,35 +173,86 @@ impl Pending {
         }
     }
 
+    /// The task's waker, if it waits.
+    pub(super) fn take_waker(&self) -> Option<Waker> {
+        self.state.lock().waker.take()
+    }
+
     /// The answer, and whom to wake.
     pub(super) fn wait(&self, deadline: Deadline) -> (Result<Answer>, Vec<Arc<Pending>>) {
         for _ in 0..YIELDS_BEFORE_PARKING {
-            if matches!(*self.slot.lock(), Slot::Answered(..)) {
+            if matches!(self.state.lock().slot, Slot::Answered(..)) {
                 break;
             }
             yield_now();
         }
-        let mut slot = self.slot.lock();
+        let mut state = self.state.lock();
         loop {
-            match *slot {
-                Slot::Answered(..) => {
-                    return match std::mem::replace(&mut *slot, Slot::Left) {
-                        Slot::Answered(answer, others) => (answer, others),
-                        _ => (Err(Error::Indeterminate), Vec::new()),
-                    };
-                }
-                Slot::Queued if deadline.has_passed() => {
-                    *slot = Slot::Left;
-                    return (Err(Error::Overloaded), Vec::new());
-                }
-                Slot::Taken if deadline.has_passed() => {
-                    *slot = Slot::Left;
-                    return (Err(Error::Indeterminate), Vec::new());
-                }
-                _ => {
-                    self.answered.wait_for(&mut slot, deadline.left());
-                }
+            if let Some(left) = state.leave(deadline) {
+                return left;
             }
+            self.answered.wait_for(&mut state, deadline.left());
+        }
+    }
+
+    /// The answer, if it is there or the time is over; else `waker` will be woken.
+    pub(super) fn poll(&self, deadline: Deadline, waker: &Waker) -> Poll<Result<Answer>> {
+        // Cloned and dropped where the mutex is not held: it is the user's code.
+        let waker = waker.clone();
+        let mut state = self.state.lock();
+        // What is being committed keeps what it holds until that is over.
+        let is_taken = matches!(state.slot, Slot::Taken);
+        let (polled, before) = match state.leave(deadline) {
+            Some((answer, _)) => (Poll::Ready(answer), state.waker.take()),
+            None => (Poll::Pending, state.waker.replace(waker)),
+        };
+        let hold = match polled {
+            Poll::Ready(_) if !is_taken => state.hold.take(),
+            _ => None,
+        };
+        drop(state);
+        drop((before, hold));
+        polled
+    }
+
+    /// Ends the task's wait. What asks for a lease is withdrawn, and a lease that was given comes back;
+    /// anything else is carried out all the same.
+    pub(super) fn abandon(&self) -> Option<Undelivered> {
+        let mut state = self.state.lock();
+        let waker = state.waker.take();
+        let was = match state.slot {
+            Slot::Queued | Slot::Taken if !self.asks_for_lease() => {
+                std::mem::replace(&mut state.slot, Slot::Sent)
+            }
+            _ => std::mem::replace(&mut state.slot, Slot::Left),
+        };
+        drop(state);
+        drop(waker);
+        match was {
+            Slot::Answered(answer, _) => self.undelivered(answer),
+            _ => None,
+        }
+    }
+
+    fn asks_for_lease(&self) -> bool {
+        let command = &self.request.command;
+        let asks = matches!(command, Command::Claim(_) | Command::Resolve { .. });
+        asks || bugs::is(Bug::CompletionDroppedWithFuture)
+    }
+}
+
+impl State {
+    /// The answer, and whom to wake, if it is there or the time is over: then the caller leaves.
+    fn leave(&mut self, deadline: Deadline) -> Option<(Result<Answer>, Vec<Arc<Pending>>)> {
+        let left = match self.slot {
+            Slot::Answered(..) => Error::Indeterminate,
+            Slot::Queued if deadline.has_passed() => Error::Overloaded,
+            Slot::Taken if deadline.has_passed() => Error::Indeterminate,
+            _ => return None,
+        };
+        match std::mem::replace(&mut self.slot, Slot::Left) {
+            Slot::Answered(answer, others) => Some((answer, others)),
+            _ => Some((Err(left), Vec::new())),
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Committing a batch: look each key up, decide, append, sync, show, answer.
 
+mod decided;
+
 use std::sync::Arc;
 
+use self::decided::{Decided, Growth};
 use super::append::Writer;
 use super::holders::Holding;
-use super::overlay::{Entry, unfinished_bytes};
+use super::overlay::Entry;
 use super::{Engine, Vacancy};
 use crate::bugs::{self, Bug};
 use crate::error::{Error, Result};
@@ -62,25 +65,11 @@ struct Batch {
     waiting: Vec<(usize, Result<Answer>)>,
     /// Leases that the frame ends.
     ended: Vec<Fence>,
+    /// Attempts that it ends, or whose leases it ends sooner: somebody may wait for them.
+    awaited: Vec<Fence>,
     /// What the frame adds to the unfinished records; what it takes away is not counted before it
     /// is done.
     growth: Growth,
-}
-
-/// What a command makes of its key.
-struct Decided {
-    /// The record before.
-    before: Entry,
-    /// The record after, if it changes.
-    change: Option<Entry>,
-    reply: Reply,
-}
-
-/// What changes add to the unfinished records.
-#[derive(Debug, Clone, Copy, Default)]
-struct Growth {
-    records: usize,
-    bytes: usize,
 }
 
 impl Engine {
@@ -136,6 +125,7 @@ impl Engine {
                 return true;
             }
         };
+        let awaited = decided.awaited();
         let Some(changed) = decided.change else {
             let answer = Answer {
                 reply: decided.reply,
@@ -156,6 +146,7 @@ impl Engine {
         if changed.as_ref().is_some_and(|r| r.fence.as_u64() == next) {
             self.fence.store(next, Ordering::SeqCst);
         }
+        batch.awaited.extend(awaited);
         if ends_lease(&request.command) {
             batch
                 .ended
@@ -257,6 +248,7 @@ impl Engine {
             changes: std::mem::take(&mut batch.changes),
         };
         let ended = std::mem::take(&mut batch.ended);
+        let awaited = std::mem::take(&mut batch.awaited);
         let written = match changes.changes.is_empty() {
             true => Ok(()),
             false => self.write_frame(writer),
@@ -269,6 +261,8 @@ impl Engine {
                 self.overlay.publish(changes);
                 batch.register_late(&self.holders);
                 ended.into_iter().for_each(|fence| self.holders.end(fence));
+                let waiters = self.holders.waiters();
+                awaited.into_iter().for_each(|fence| waiters.notify(fence));
             }
             Err(Error::Indeterminate) => drop(changes),
             // Nothing was written.
@@ -301,23 +295,6 @@ impl Drop for Unsettled<'_> {
         if !self.changes.is_empty() {
             let keys = std::mem::take(&mut self.changes).into_keys();
             self.engine.unsettled.lock().extend(keys);
-        }
-    }
-}
-
-impl Decided {
-    fn growth(&self, key: &RecordKey) -> Growth {
-        let Some(after) = &self.change else {
-            return Growth::default();
-        };
-        let size = |entry: &Entry| match entry {
-            Some(record) if record.is_unfinished() => (1, unfinished_bytes(key, record)),
-            _ => (0, 0),
-        };
-        let ((records, bytes), (records_before, bytes_before)) = (size(after), size(&self.before));
-        Growth {
-            records: usize::saturating_sub(records, records_before),
-            bytes: usize::saturating_sub(bytes, bytes_before),
         }
     }
 }

@@ -3,17 +3,26 @@
 //! Fences are unique within a store, so a fence alone names a lease. The table lives in memory
 //! only: a store is opened by one process at a time, so every holder of an earlier run is gone.
 
+mod lease_hold;
+mod waiters;
+
 use std::collections::HashMap;
 use std::sync::Arc;
+
+pub(crate) use self::lease_hold::LeaseHold;
+pub(crate) use self::waiters::{MostWaiters, Place, Waiters};
 
 use crate::bugs::{self, Bug};
 use crate::record::{Fence, Holder};
 use crate::sync::Mutex;
 use crate::time::Timestamp;
 
-/// The leases whose holders count as alive.
+/// The leases whose holders count as alive, and who waits for them.
 #[derive(Debug, Default)]
-pub(crate) struct Holders(Mutex<Table>);
+pub(crate) struct Holders {
+    table: Mutex<Table>,
+    waiters: Waiters,
+}
 
 #[derive(Debug, Default)]
 struct Table {
@@ -34,22 +43,34 @@ enum Hold {
 impl Holders {
     /// Whether the holder of `fence` is alive at `now`.
     pub(crate) fn status(&self, fence: Fence, now: Timestamp) -> Holder {
-        match self.0.lock().holds.get(&fence) {
+        match self.table.lock().holds.get(&fence) {
             Some(Hold::Guard) => Holder::Alive,
             Some(Hold::Until(end)) if now < *end => Holder::Alive,
             _ => Holder::Gone,
         }
     }
 
+    /// Until when the holder of `fence` counts as alive though its guard is gone.
+    pub(crate) fn kept_until(&self, fence: Fence) -> Option<Timestamp> {
+        match self.table.lock().holds.get(&fence) {
+            Some(Hold::Until(end)) => Some(*end),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
     /// How many guards are out.
     pub(crate) fn guards(&self) -> usize {
-        self.0.lock().guards
+        self.table.lock().guards
     }
 
     /// Registers the holder of a new lease. Must come before the record is published: a reader
     /// that sees the record first would take the holder for gone.
     pub(crate) fn register(self: &Arc<Self>, fence: Fence) -> Holding {
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         table.holds.insert(fence, Hold::Guard);
         table.guards += 1;
         Holding {
@@ -61,12 +82,12 @@ impl Holders {
 
     /// Forgets a holder whose lease was completed or released, its guard out or not.
     pub(crate) fn end(&self, fence: Fence) {
-        self.0.lock().replace(fence, None);
+        self.table.lock().replace(fence, None);
     }
 
     /// Forgets those that were to be held until a time that has come.
     pub(crate) fn forget_over(&self, now: Timestamp) {
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         table
             .holds
             .retain(|_, hold| !matches!(hold, Hold::Until(end) if *end <= now));
@@ -88,7 +109,8 @@ impl Table {
     }
 }
 
-/// A registered holder: dropping it makes the holder gone, and touches no other fence.
+/// A registered holder: dropping it makes the holder gone, and touches no other fence. Who waits for
+/// it is notified, and woken by whoever dropped it once that holds nothing.
 #[derive(Debug)]
 pub struct Holding {
     holders: Arc<Holders>,
@@ -106,12 +128,16 @@ impl Holding {
 impl Drop for Holding {
     fn drop(&mut self) {
         let hold = self.keep_until.map(Hold::Until);
-        let mut table = self.holders.0.lock();
+        let mut table = self.holders.table.lock();
         table.replace(self.fence, hold);
         if bugs::is(Bug::LateDropRemovesNewer)
             && let Some(newest) = table.holds.keys().max().copied()
         {
             table.replace(newest, None);
+        }
+        drop(table);
+        if !bugs::is(Bug::GoneHolderUnnoticed) {
+            self.holders.waiters.notify(self.fence);
         }
     }
 }
@@ -157,6 +183,6 @@ mod tests {
         assert_eq!(holders.status(fence, NOW), Holder::Alive);
         assert_eq!(holders.status(fence, end), Holder::Gone);
         holders.forget_over(end);
-        assert!(holders.0.lock().holds.is_empty());
+        assert!(holders.table.lock().holds.is_empty());
     }
 }

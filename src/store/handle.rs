@@ -1,5 +1,8 @@
 //! What all handles of an open store share, and how it is closed.
 
+mod call;
+mod waiting;
+
 use std::sync::Arc;
 
 use super::stats::Stats;
@@ -10,9 +13,11 @@ use crate::engine::disk::{DirectoryLock, Disk};
 use crate::engine::{Answer, Engine, EngineOptions, Request, Tried};
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
-use crate::maintenance::{self, KeptRenewed, Renewals, Rhythm};
+use crate::maintenance::{self, Deadlines, KeptRenewed, Rhythm};
 use crate::record::Fence;
-use crate::sync::{AtomicBool, JoinHandle, Mutex, Ordering, RwLock, RwLockReadGuard};
+use crate::sync::{
+    AtomicBool, JoinHandle, Mutex, Ordering, RwLock, RwLockReadGuard, ThreadId, current,
+};
 use crate::time::{Deadline, Timestamp};
 use crate::transition::{Command, Terms};
 
@@ -21,14 +26,17 @@ use crate::transition::{Command, Terms};
 pub(crate) struct Handle {
     engine: Arc<Engine>,
     queue: Arc<Queue>,
-    renewals: Arc<Renewals>,
+    deadlines: Arc<Deadlines>,
     options: Builder,
     /// Whether the store is closed. Calls hold it shared while they run, so that nothing touches
     /// the disk once the directory is given back.
     closed: RwLock<bool>,
     /// Set before `closed` is: no call begins any more.
     stop: Arc<AtomicBool>,
+    /// Taken by whoever closes the store, while it does.
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// The ids of `threads`, the committer's first.
+    thread_ids: Vec<ThreadId>,
     /// The right to the directory, until the store is closed and no lease is out.
     lock: Mutex<Option<Box<dyn DirectoryLock>>>,
 }
@@ -43,12 +51,6 @@ impl Open<'_> {
     pub(crate) fn engine(&self) -> &Engine {
         &self.handle.engine
     }
-
-    fn call(&self, request: Request) -> Result<Answer> {
-        let Handle { engine, queue, .. } = self.handle;
-        let deadline = Deadline::after(self.handle.options.queue_wait);
-        queue.call(&**engine, request, deadline)
-    }
 }
 
 impl Handle {
@@ -59,14 +61,15 @@ impl Handle {
         builder: Builder,
     ) -> Result<Self> {
         let limits = builder.limits;
-        let handle = Handle {
+        let mut handle = Handle {
             engine: Arc::new(Engine::open(disk, options)?),
             queue: Arc::new(Queue::new(limits.queue_commands, limits.queue_bytes)),
-            renewals: Arc::default(),
+            deadlines: Arc::default(),
             options: builder,
             closed: RwLock::new(false),
             stop: Arc::default(),
             threads: Mutex::default(),
+            thread_ids: Vec::new(),
             lock: Mutex::new(Some(lock)),
         };
         // Should one of them not start, dropping the handle ends the others.
@@ -74,12 +77,12 @@ impl Handle {
         Ok(handle)
     }
 
-    fn start_threads(&self) -> Result<()> {
+    fn start_threads(&mut self) -> Result<()> {
         let rhythm = Rhythm {
             sweep_every: self.options.sweep_every,
             checkpoint_every: self.options.checkpoint_every,
         };
-        let mut threads = self.threads.lock();
+        let threads = self.threads.get_mut();
         threads.push(committer::start(self.engine.clone(), self.queue.clone())?);
         let stop = self.stop.clone();
         threads.push(maintenance::start_upkeep(
@@ -87,9 +90,11 @@ impl Handle {
             rhythm,
             stop,
         )?);
-        let (renewals, queue) = (self.renewals.clone(), self.queue.clone());
+        let (deadlines, queue) = (self.deadlines.clone(), self.queue.clone());
         let stop = self.stop.clone();
-        threads.push(maintenance::start_deadlines(renewals, queue, stop)?);
+        threads.push(maintenance::start_deadlines(deadlines, queue, stop)?);
+        let ids = threads.iter().map(|thread| thread.thread().id());
+        self.thread_ids = ids.collect();
         Ok(())
     }
 
@@ -119,18 +124,33 @@ impl Handle {
 
     /// Commits one command.
     pub(crate) fn call(&self, key: RecordKey, command: Command) -> Result<Answer> {
-        self.enter()?.call(Request::new(key, command))
+        self.commit(Request::new(key, command))
     }
 
     /// Claims a key: without the queue if the answer needs no write.
     pub(crate) fn claim(&self, key: RecordKey, terms: Terms) -> Result<Answer> {
-        let open = self.enter()?;
-        match open.engine().try_claim(&key, &terms)? {
+        match self.try_claim(&key, &terms)? {
             Tried::Answered(answer) => Ok(answer),
             Tried::MustWrite(vacancy) => {
-                open.call(Request::new(key, Command::Claim(terms)).seen_vacant(vacancy))
+                self.commit(Request::new(key, Command::Claim(terms)).seen_vacant(vacancy))
             }
         }
+    }
+
+    fn try_claim(&self, key: &RecordKey, terms: &Terms) -> Result<Tried> {
+        self.enter()?.engine().try_claim(key, terms)
+    }
+
+    fn commit(&self, request: Request) -> Result<Answer> {
+        let (answer, to_wake) = {
+            let _open = self.enter()?;
+            let deadline = Deadline::after(self.options.queue_wait);
+            self.queue.call(&*self.engine, request, deadline)
+        };
+        // Not while the store is kept open: a waker may close it.
+        to_wake.wake();
+        self.engine.wake_waiters();
+        answer
     }
 
     pub(crate) fn unfinished(&self, prefix: &[u8]) -> Result<Vec<Unfinished>> {
@@ -151,7 +171,19 @@ impl Handle {
         fence: Fence,
         lease_for: std::time::Duration,
     ) -> KeptRenewed {
-        self.renewals.keep(key.clone(), fence, lease_for)
+        self.deadlines.keep_renewed(key.clone(), fence, lease_for)
+    }
+
+    /// Asks for a lease whatever the policy, for as long as leases run by default.
+    pub(crate) fn resolve_command(&self) -> Command {
+        Command::Resolve {
+            lease_for: self.options.lease_for,
+        }
+    }
+
+    /// Wakes who waited for what a call has changed, once that holds nothing.
+    pub(crate) fn wake_waiters(&self) {
+        self.engine.wake_waiters();
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -159,12 +191,29 @@ impl Handle {
     }
 
     /// Closes the store; see [`Store::close`](super::Store::close).
+    ///
+    /// A thread of the store's own may be the one to close it: it wakes tasks, and one of them may
+    /// have the last handle. It does not wait for itself, nor for another closing, which waits for it.
     pub(crate) fn close(&self) -> Result<()> {
         // From here on commands are refused; those that wait are still carried out, and their
         // callers leave.
         self.stop.store(true, Ordering::SeqCst);
         self.queue.close();
         self.engine.stop();
+        self.engine.holders().waiters().wake_all();
+        let threads = match self.thread_ids.contains(&current().id()) {
+            true => self.threads.try_lock(),
+            false => Some(self.threads.lock()),
+        };
+        threads.map_or(Ok(()), |mut threads| self.close_once(&mut threads))
+    }
+
+    fn close_once(&self, threads: &mut Vec<JoinHandle<()>>) -> Result<()> {
+        let this = current().id();
+        if self.thread_ids.first() == Some(&this) {
+            // Callers wait for the committer, and the store for them.
+            self.queue.run(&*self.engine);
+        }
         let mut closed = self.closed.write();
         if *closed {
             drop(closed);
@@ -172,20 +221,22 @@ impl Handle {
             return Ok(());
         }
         *closed = true;
-        self.renewals.stop();
-        for thread in self.threads.lock().drain(..) {
-            // A panic was answered where it happened.
-            let _ = thread.join();
-        }
+        self.deadlines.stop();
+        let mut others = threads.drain(..).filter(|t| t.thread().id() != this);
+        // A panic was answered where it happened.
+        others.by_ref().for_each(|thread| drop(thread.join()));
+
         let written = self.engine.close();
         drop(closed);
         self.free_directory();
         written
     }
 
-    /// Gives the directory back if the store is closed and no lease is out. Waits for nothing:
-    /// while the store is being closed, `close` itself looks again at its end.
+    /// Wakes who waited for the holder of a lease to go, and gives the directory back if the store is
+    /// closed and no lease is out. Waits for nothing: while the store is being closed, `close` itself
+    /// looks again at its end.
     pub(crate) fn note_lease_dropped(&self) {
+        self.engine.wake_waiters();
         let closed = self.closed.try_read_recursive();
         if closed.is_some_and(|closed| *closed) {
             self.free_directory();

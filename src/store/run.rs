@@ -1,8 +1,13 @@
 //! Claim, run, complete: in one call.
 
-use super::ClaimRequest;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{ClaimRequest, Handle, StoreFuture};
 use crate::claim::{Claim, InFlight, Lease, StoredResponse};
 use crate::error::Error;
+use crate::maintenance::KeptRenewed;
 use crate::record::Takeover;
 
 /// What became of an operation given to `run`.
@@ -79,23 +84,94 @@ impl ClaimRequest<'_> {
     {
         let handle = self.store.handle.clone();
         let lease_for = self.lease_length();
-        let lease = match self.claim().map_err(RunError::NotRun)? {
-            Claim::Claimed(lease) => lease,
-            Claim::InFlight(running) => return Ok(Ran::InFlight(running)),
-            Claim::Done(response) => return Ok(Ran::Replayed(response)),
+        let lease = match to_run(self.claim().map_err(RunError::NotRun)?) {
+            Ok(lease) => lease,
+            Err(ran) => return Ok(ran),
         };
-        let _kept_renewed = may_be_taken_over_late(&lease)
-            .then(|| handle.keep_renewed(lease.record_key(), lease.fence(), lease_for));
+        let _kept_renewed = keep_renewed(&handle, &lease, lease_for);
         let bytes = operation(&lease).map_err(RunError::Operation)?;
         let bytes = bytes.as_ref();
-        match lease.finish(bytes, None) {
-            Ok(response) => Ok(Ran::Executed(response)),
-            Err(error) => Err(RunError::NotRecorded {
-                error,
-                bytes: bytes.to_vec(),
-            }),
-        }
+        executed(lease.finish(bytes, None), bytes)
     }
+
+    /// As [`run`](Self::run), with an operation that is async. It may use the lease across its awaits,
+    /// and must let go of it before it ends.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use firstclaim::{Lease, Ran, Store};
+    ///
+    /// # async fn charge(_: String) -> Result<String, std::io::Error> { Ok("charged".to_owned()) }
+    /// # async fn pay(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
+    /// let ran = store.run_async("acct_42", "9f1c", async |lease: Arc<Lease>| {
+    ///     charge(format!("attempt {}", lease.attempt())).await
+    /// });
+    /// if let Ran::Executed(response) | Ran::Replayed(response) = ran.await? {
+    ///     assert_eq!(response.bytes(), b"charged");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// **Cancel safety**: dropped before the claim is answered, as [`claim_async`](Self::claim_async).
+    /// Dropped while the operation runs, the operation is dropped too, and the lease: the outcome is
+    /// unknown. Dropped after that, the response is stored if its completion was accepted, which it is
+    /// once there was room in the queue.
+    ///
+    /// # Errors
+    /// [`RunError`] tells whether the operation ran.
+    ///
+    /// # Panics
+    /// If `operation` does; nothing of the store's is left behind then but the interrupted key.
+    pub fn run_async<F, O, B, E>(self, operation: F) -> StoreFuture<Result<Ran, RunError<E>>>
+    where
+        F: FnOnce(Arc<Lease>) -> O + Send + 'static,
+        O: Future<Output = Result<B, E>> + Send + 'static,
+        B: AsRef<[u8]>,
+    {
+        let handle = self.store.handle.clone();
+        let lease_for = self.lease_length();
+        let claim = self.claim_async();
+        StoreFuture::new(async move {
+            // Dropped here: withdrawn, or its lease released.
+            let lease = match to_run(claim.await.map_err(RunError::NotRun)?) {
+                Ok(lease) => Arc::new(lease),
+                Err(ran) => return Ok(ran),
+            };
+            let _kept_renewed = keep_renewed(&handle, &lease, lease_for);
+            // Dropped here, or at an error: the lease goes, and the outcome is unknown.
+            let returned = operation(lease.clone()).await;
+            let bytes = returned.map(|b| b.as_ref().to_vec());
+            let bytes = bytes.map_err(RunError::Operation)?;
+            // Dropped here: completed, if that was accepted.
+            executed(lease.finish_async(&bytes, None).await, &bytes)
+        })
+    }
+}
+
+/// The lease under which to run, or what there is instead of running.
+fn to_run(claim: Claim) -> Result<Lease, Ran> {
+    match claim {
+        Claim::Claimed(lease) => Ok(lease),
+        Claim::InFlight(running) => Err(Ran::InFlight(running)),
+        Claim::Done(response) => Err(Ran::Replayed(response)),
+    }
+}
+
+fn executed<E>(finished: Result<StoredResponse, Error>, bytes: &[u8]) -> Result<Ran, RunError<E>> {
+    match finished {
+        Ok(response) => Ok(Ran::Executed(response)),
+        Err(error) => Err(RunError::NotRecorded {
+            error,
+            bytes: bytes.to_vec(),
+        }),
+    }
+}
+
+/// Keeps the lease renewed if a late holder may be taken over.
+fn keep_renewed(handle: &Handle, lease: &Lease, lease_for: Duration) -> Option<KeptRenewed> {
+    may_be_taken_over_late(lease)
+        .then(|| handle.keep_renewed(lease.record_key(), lease.fence(), lease_for))
 }
 
 fn may_be_taken_over_late(lease: &Lease) -> bool {

@@ -10,6 +10,8 @@ use crate::sync::Ordering;
 pub struct Stats {
     /// Leases that are out.
     pub leases: usize,
+    /// Claims that wait for an attempt in flight to end.
+    pub waiters: usize,
     /// Keys in flight, interrupted or released, expired but unswept ones included.
     pub unfinished: usize,
     /// Bytes of their names and recovery points.
@@ -47,6 +49,7 @@ impl Stats {
         let counters = engine.counters();
         Stats {
             leases: engine.holders().guards(),
+            waiters: engine.holders().waiters().count(),
             unfinished,
             unfinished_bytes,
             overlay_records,

@@ -1,6 +1,10 @@
 //! The store as one tenant sees it.
 
-use super::{ClaimRequest, Ran, RunError, Store, Unfinished};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{ClaimRequest, Ran, RunError, Store, StoreFuture, Unfinished};
 use crate::claim::{Claim, Lease, Peek};
 use crate::error::Result;
 use crate::key::{check_tenant, tenant_prefix};
@@ -92,6 +96,83 @@ impl TenantView {
     /// As there.
     pub fn resolve(&self, key: impl AsRef<[u8]>) -> Result<Option<Claim>> {
         self.store.resolve(&self.tenant, key)
+    }
+
+    /// As [`Store::claim_or_wait`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn claim_or_wait(&self, key: impl AsRef<[u8]>, timeout: Duration) -> Result<Claim> {
+        self.store.claim_or_wait(&self.tenant, key, timeout)
+    }
+
+    /// As [`Store::claim_or_wait_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn claim_or_wait_async(
+        &self,
+        key: impl AsRef<[u8]>,
+        timeout: Duration,
+    ) -> StoreFuture<Result<Claim>> {
+        self.store.claim_or_wait_async(&self.tenant, key, timeout)
+    }
+
+    /// As [`Store::claim_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn claim_async(&self, key: impl AsRef<[u8]>) -> StoreFuture<Result<Claim>> {
+        self.store.claim_async(&self.tenant, key)
+    }
+
+    /// As [`Store::run_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_async<F, O, B, E>(
+        &self,
+        key: impl AsRef<[u8]>,
+        operation: F,
+    ) -> StoreFuture<Result<Ran, RunError<E>>>
+    where
+        F: FnOnce(Arc<Lease>) -> O + Send + 'static,
+        O: Future<Output = Result<B, E>> + Send + 'static,
+        B: AsRef<[u8]>,
+    {
+        self.store.run_async(&self.tenant, key, operation)
+    }
+
+    /// As [`Store::peek_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn peek_async(&self, key: impl AsRef<[u8]>) -> StoreFuture<Result<Option<Peek>>> {
+        self.store.peek_async(&self.tenant, key)
+    }
+
+    /// As [`Store::forget_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forget_async(&self, key: impl AsRef<[u8]>) -> StoreFuture<Result<bool>> {
+        self.store.forget_async(&self.tenant, key)
+    }
+
+    /// As [`Store::forget_held_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forget_held_async(&self, key: impl AsRef<[u8]>) -> StoreFuture<Result<bool>> {
+        self.store.forget_held_async(&self.tenant, key)
+    }
+
+    /// As [`Store::resolve_async`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resolve_async(&self, key: impl AsRef<[u8]>) -> StoreFuture<Result<Option<Claim>>> {
+        self.store.resolve_async(&self.tenant, key)
     }
 
     /// This tenant's keys that are in flight, interrupted or released.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 pub(crate) use ::loom::sync;
 pub(crate) use ::loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-pub(crate) use ::loom::thread::{Builder as ThreadBuilder, JoinHandle};
+pub(crate) use ::loom::thread::{Builder as ThreadBuilder, JoinHandle, ThreadId, current};
 
 ::loom::lazy_static! {
     static ref IS_OVER: AtomicBool = AtomicBool::new(false);

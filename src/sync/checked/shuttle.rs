@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ::shuttle::rand::RngCore;
 pub(crate) use ::shuttle::sync;
-pub(crate) use ::shuttle::thread::{self, Builder as ThreadBuilder, JoinHandle};
+pub(crate) use ::shuttle::thread::{self, Builder as ThreadBuilder, JoinHandle, ThreadId, current};
 pub(crate) use std::sync::atomic::Ordering;
 
 /// Of so many waits with a deadline, one ends by itself,

@@ -1,0 +1,1 @@
+//! What a wait is bounded by, and what is told at once.
