@@ -32,6 +32,8 @@
 mod bugs;
 mod builder;
 mod claim;
+#[cfg(feature = "client")]
+pub mod client;
 mod codec;
 mod committer;
 mod engine;

@@ -222,7 +222,11 @@ impl http_body::Body for Body {
         if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(first)) {
             hint.set_upper(upper);
         }
-        hint.set_lower(rest.lower().saturating_add(first).min(hint.upper().unwrap_or(u64::MAX)));
+        hint.set_lower(
+            rest.lower()
+                .saturating_add(first)
+                .min(hint.upper().unwrap_or(u64::MAX)),
+        );
         hint
     }
 }

@@ -230,7 +230,10 @@ mod tests {
     #[test]
     fn what_means_the_same_is_the_same() {
         for (a, b) in [
-            (r#"{"a":1,"b":[true,null]}"#, " {\n\"b\" : [ true , null ] ,\t\"a\" : 1 }"),
+            (
+                r#"{"a":1,"b":[true,null]}"#,
+                " {\n\"b\" : [ true , null ] ,\t\"a\" : 1 }",
+            ),
             (r#""caf\u00e9 \"\n""#, "\"caf\u{e9} \\\"\\u000a\""),
             (r#"{"\u0061":0}"#, r#"{"a":-0.0e7}"#),
             ("100", "1e2"),

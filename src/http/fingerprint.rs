@@ -104,7 +104,9 @@ fn path_and_query(request: &Parts) -> String {
     let uri = original.map_or(&request.uri, |original| &original.0);
     #[cfg(not(feature = "axum"))]
     let uri = &request.uri;
-    uri.path_and_query().map_or("", |whole| whole.as_str()).to_owned()
+    uri.path_and_query()
+        .map_or("", |whole| whole.as_str())
+        .to_owned()
 }
 
 fn content_type(request: &Parts) -> Vec<u8> {
@@ -176,7 +178,10 @@ mod tests {
         let parts = parts("POST", "/a", None);
         let chosen = json_fields(["a", "/b/c"]);
         let of = |body: &str| chosen(&parts, body.as_bytes());
-        assert_eq!(of(r#"{"a":1,"b":{"c":2,"d":3}}"#), of(r#"{"b":{"c":2},"a":1.0,"e":4}"#));
+        assert_eq!(
+            of(r#"{"a":1,"b":{"c":2,"d":3}}"#),
+            of(r#"{"b":{"c":2},"a":1.0,"e":4}"#)
+        );
         assert_ne!(of(r#"{"a":1,"b":{"c":2}}"#), of(r#"{"a":1,"b":{"c":3}}"#));
         assert_ne!(of(r#"{"a":null}"#), of("{}"));
     }

@@ -87,7 +87,10 @@ mod tests {
 
     #[track_caller]
     fn is_malformed(values: &[&[u8]]) {
-        assert!(matches!(key(values), Err(NoKey::Malformed(_))), "{values:?}");
+        assert!(
+            matches!(key(values), Err(NoKey::Malformed(_))),
+            "{values:?}"
+        );
     }
 
     #[test]

@@ -93,6 +93,7 @@ impl IdempotencyLayer {
         B: http_body::Body + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        #[allow(clippy::result_large_err)] // a response, as users have it
         let tenant =
             move |request: &Parts| tenant(request).map_err(|refusal| refusal.map(Body::new));
         IdempotencyLayer {

@@ -62,10 +62,22 @@ impl ProblemKind {
     fn facts(self) -> (&'static str, StatusCode, &'static str) {
         use StatusCode as S;
         match self {
-            Self::KeyMissing => ("key-missing", S::BAD_REQUEST, "The idempotency key is missing"),
-            Self::KeyInvalid => ("key-invalid", S::BAD_REQUEST, "The idempotency key is not valid"),
+            Self::KeyMissing => (
+                "key-missing",
+                S::BAD_REQUEST,
+                "The idempotency key is missing",
+            ),
+            Self::KeyInvalid => (
+                "key-invalid",
+                S::BAD_REQUEST,
+                "The idempotency key is not valid",
+            ),
             Self::BodyBrokenOff => ("body-broken-off", S::BAD_REQUEST, "The body broke off"),
-            Self::BodyTooLarge => ("body-too-large", S::PAYLOAD_TOO_LARGE, "The body is too large"),
+            Self::BodyTooLarge => (
+                "body-too-large",
+                S::PAYLOAD_TOO_LARGE,
+                "The body is too large",
+            ),
             Self::KeyReused => (
                 "key-reused",
                 S::UNPROCESSABLE_ENTITY,

@@ -155,7 +155,8 @@ impl Operation {
         let problem = Problem::new(ProblemKind::OperationFailed, why);
         let (parts, data) = self.settings.problems.write(&problem).into_parts();
         let trailers = HeaderMap::new();
-        self.settle(Came::Whole(parts, Whole { data, trailers })).await
+        self.settle(Came::Whole(parts, Whole { data, trailers }))
+            .await
     }
 
     fn stored(&self, parts: &response::Parts, whole: &Whole) -> Stored {

@@ -144,9 +144,6 @@ impl Settings {
         if let Some(takeover) = self.takeover {
             request = request.takeover(takeover);
         }
-        if self.wait.is_zero() {
-            return request.claim_async().await;
-        }
         request.claim_or_wait_async(self.wait).await
     }
 
@@ -230,4 +227,3 @@ fn in_flight(running: &InFlight) -> Problem {
     let detail = "try again with the same key to get its answer";
     Problem::new(ProblemKind::InFlight, detail).retry_after(running.retry_after())
 }
-

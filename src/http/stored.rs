@@ -10,6 +10,7 @@ const NOT_REPLAYABLE: u8 = 1;
 
 /// What the record of a completed request holds.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // there is one at a time
 pub(super) enum Stored {
     /// The whole answer.
     Answer(Answer),
@@ -182,7 +183,12 @@ mod tests {
         for cut in 0..before_the_body {
             assert_eq!(Stored::decode(&bytes[..cut]), None, "{cut}");
         }
-        for other in [&b""[..], b"charged", b"\x02\x00\xc8\x00", b"\x01\x02\xc8\x00"] {
+        for other in [
+            &b""[..],
+            b"charged",
+            b"\x02\x00\xc8\x00",
+            b"\x01\x02\xc8\x00",
+        ] {
             assert_eq!(Stored::decode(other), None);
         }
         assert_eq!(Stored::decode(b"\x01\x01\xc8\x00more"), None);

@@ -98,6 +98,7 @@ impl TryFrom<&[u8]> for Tenant {
 /// let layer = IdempotencyLayer::new(Store::in_memory()?, single_tenant());
 /// # Ok::<(), firstclaim::Error>(())
 /// ```
+#[allow(clippy::result_large_err)] // a response, as users have it
 pub fn single_tenant() -> impl Fn(&Parts) -> Result<Tenant, Response<Body>> + Clone {
     |_| Ok(Tenant(b"single".as_slice().into()))
 }
