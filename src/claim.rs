@@ -68,9 +68,10 @@ impl InFlight {
         self.interrupted
     }
 
-    /// Whether nothing but `resolve` or `forget` will ever change this.
-    #[cfg(feature = "http")]
-    pub(crate) fn waits_for_a_decision(&self) -> bool {
+    /// Whether nothing but [`resolve`](crate::Store::resolve) or `forget` will change this, so that
+    /// to ask again cannot help: the attempt was cut short under
+    /// [`Takeover::Never`](crate::Takeover::Never).
+    pub fn waits_for_a_decision(&self) -> bool {
         self.interrupted && self.takeover == Takeover::Never
     }
 }

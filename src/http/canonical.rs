@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 
 use serde::de::IgnoredAny;
 
+/// The most arrays and objects within each other.
+const MAX_DEPTH: usize = 127;
+
 /// A JSON value. Of one body at a time, up to the layer's limit on request bodies; about thirty
 /// times the body at the worst.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,10 +36,15 @@ impl<'a> Json<'a> {
     /// `None` if the text is not JSON, is nested deeper than 127 levels, or has an object that
     /// names a member twice, whose meaning is anybody's.
     pub(super) fn parse(text: &'a [u8]) -> Option<Self> {
-        // Says that what follows is JSON and how deep it is nested at the most.
+        // Says that what follows is JSON, but not how deep it is nested.
         serde_json::from_slice::<IgnoredAny>(text).ok()?;
         let text = std::str::from_utf8(text).ok()?;
-        Scanner { text, at: 0 }.value()
+        let mut scanner = Scanner {
+            text,
+            at: 0,
+            depth: 0,
+        };
+        scanner.value()
     }
 
     /// The value that an RFC 6901 pointer names, or that the member of this name has.
@@ -131,17 +139,29 @@ impl Decimal {
 struct Scanner<'a> {
     text: &'a str,
     at: usize,
+    /// Of the arrays and objects around `at`. Each takes some of the stack.
+    depth: usize,
 }
 
 impl<'a> Scanner<'a> {
     fn value(&mut self) -> Option<Json<'a>> {
         match self.peek()? {
-            b'{' => self.object(),
-            b'[' => self.array(),
+            b'{' => self.nested(Self::object),
+            b'[' => self.nested(Self::array),
             b'"' => self.string().map(Json::String),
             b'-' | b'0'..=b'9' => Decimal::of(self.word()).map(Json::Number),
             _ => Some(Json::Word(self.word())),
         }
+    }
+
+    fn nested(&mut self, read: fn(&mut Self) -> Option<Json<'a>>) -> Option<Json<'a>> {
+        if self.depth == MAX_DEPTH {
+            return None;
+        }
+        self.depth += 1;
+        let value = read(self)?;
+        self.depth -= 1;
+        Some(value)
     }
 
     fn object(&mut self) -> Option<Json<'a>> {
@@ -267,8 +287,11 @@ mod tests {
 
     #[test]
     fn what_is_not_json_or_names_a_member_twice_has_no_canonical_form() {
-        let deep = "[".repeat(200) + &"]".repeat(200);
-        for text in ["", "{", "[1,]", "01", "{'a':1}", "nul", "1 2", &deep] {
+        let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        assert!(canonical(&deep(MAX_DEPTH)).is_some());
+        assert_eq!(canonical(&deep(MAX_DEPTH + 1)), None);
+        assert_eq!(canonical(&deep(500_000)), None);
+        for text in ["", "{", "[1,]", "01", "{'a':1}", "nul", "1 2"] {
             assert_eq!(canonical(text), None, "{text}");
         }
         assert_eq!(canonical(r#"{"a":1,"\u0061":2}"#), None);
