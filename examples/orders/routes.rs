@@ -19,6 +19,7 @@ use super::ledger::{Ledger, Order};
 /// The longest work that may be asked for.
 const LONGEST_WORK_MS: u64 = 10 * 60 * 1_000;
 
+#[allow(clippy::result_large_err)] // a response, as axum has it
 pub(crate) fn routes(store: Store, ledger: Ledger) -> (Router, IdempotencyLayer) {
     let layer = IdempotencyLayer::new(store, |request| Account::of(request).map(Into::into));
     let routes = Router::new()

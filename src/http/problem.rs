@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LINK, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode, Uri};
+use serde::Serialize;
 
 use crate::error::Error;
 
@@ -179,6 +180,16 @@ impl Problem {
     }
 }
 
+/// A problem document's members.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+}
+
 pub(super) type Reshape = dyn Fn(&Problem, Response<Bytes>) -> Response<Bytes> + Send + Sync;
 
 /// How problems are written.
@@ -203,13 +214,15 @@ impl Writer {
             Some(url) => format!("{url}#{fragment}"),
             None => format!("urn:firstclaim:problem:{fragment}"),
         };
-        let document = serde_json::json!({
-            "type": kind,
-            "title": problem.kind.title(),
-            "status": problem.status.as_u16(),
-            "detail": problem.detail,
-        });
-        let mut response = Response::new(Bytes::from(document.to_string()));
+        let document = Document {
+            kind: &kind,
+            title: problem.kind.title(),
+            status: problem.status.as_u16(),
+            detail: &problem.detail,
+        };
+        // Strings and a number can always be written.
+        let document = serde_json::to_vec(&document).unwrap_or_default();
+        let mut response = Response::new(Bytes::from(document));
         *response.status_mut() = problem.status;
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/problem+json");

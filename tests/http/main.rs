@@ -1,0 +1,20 @@
+//! The HTTP layer end to end: over a loopback socket, with a real client, or with raw bytes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::result_large_err)] // responses as errors, as axum has them
+
+mod attempts;
+mod bodies;
+mod client;
+mod fingerprints;
+mod keys;
+mod kit;
+mod orders;
+mod problems;
+mod replays;
+mod running;
+mod soak;
+mod stacks;
+mod stored;
+mod structured_fields;
+mod waiting;
