@@ -60,7 +60,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Option<(PathBuf, u16)
     Some((dir?, port?))
 }
 
-async fn serve(dir: &Path, port: u16) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn serve(dir: &Path, port: u16) -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(dir)?;
     let store = Store::open(dir.join("keys.fc"))?;
     let ledger = Ledger::open(&dir.join("orders.jsonl"))?;

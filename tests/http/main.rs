@@ -13,7 +13,6 @@ mod orders;
 mod problems;
 mod replays;
 mod running;
-mod soak;
 mod stacks;
 mod stored;
 mod structured_fields;
