@@ -123,6 +123,11 @@ impl Server {
         read_all(connection).await
     }
 
+    /// Closes the client's connections.
+    pub fn hang_up(&mut self) {
+        self.client = reqwest::Client::new();
+    }
+
     pub async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }

@@ -8,6 +8,7 @@ mod bodies;
 mod client;
 mod fingerprints;
 mod keys;
+#[allow(dead_code)] // `http_soak` uses it too
 mod kit;
 mod orders;
 mod problems;

@@ -46,7 +46,8 @@ impl Served {
         let url = lines.find_map(|line| Some(line.split_once("listening on ")?.1.to_owned()));
         let url = format!("{}/orders", url.expect("it listens"));
         // Or it could not write when it ends.
-        std::thread::spawn(move || lines.for_each(drop));
+        let reader = std::thread::Builder::new();
+        reader.spawn(move || lines.for_each(drop)).unwrap();
         Served { child, url }
     }
 
