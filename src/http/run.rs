@@ -97,7 +97,8 @@ enum Came {
     /// An answer that says that it did not start.
     NotStored(Response<Body>),
     Whole(response::Parts, Whole),
-    /// The beginning of an answer that is too large, or broke off.
+    /// One that cannot be kept: the beginning of one that is too large or broke off, or no answer at
+    /// all but an upgrade.
     Part(response::Parts, Body),
 }
 
@@ -215,6 +216,10 @@ where
     let (mut parts, body) = response.map(Body::new).into_parts();
     if parts.headers.contains_key(&settings.replayed_header) {
         parts.headers = policy::without(&parts.headers, &settings.replayed_header);
+    }
+    if parts.status.is_informational() {
+        // The connection becomes something else; there is nothing to give again.
+        return Ok(Came::Part(parts, body));
     }
     if !policy::is_stored(&parts, &*settings.is_stored) {
         return Ok(Came::NotStored(Response::from_parts(parts, body)));
