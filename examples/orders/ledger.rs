@@ -75,7 +75,7 @@ impl Ledger {
         state.file.set_len(start)?;
         state.file.seek(SeekFrom::Start(start))?;
         state.file.write_all(&text)?;
-        state.file.sync_all()?;
+        state.file.sync_data()?;
         state.length = start + text.len() as u64;
         let orders = state.by_account.entry(line.account).or_default();
         orders.push(line.order);
@@ -88,6 +88,8 @@ impl Ledger {
     }
 
     pub(crate) fn find(&self, account: &str, id: Uuid) -> Option<Order> {
-        self.of(account).into_iter().find(|order| order.id == id)
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let orders = state.by_account.get(account)?;
+        orders.iter().find(|order| order.id == id).cloned()
     }
 }

@@ -69,7 +69,8 @@ async fn create(
         let saved = attempt.save_recovery_point(id).await;
         saved.map_err(|_| Refusal(StatusCode::SERVICE_UNAVAILABLE, "try again"))?;
     }
-    let order = match ledger.find(&account, id) {
+    let written = saved.and_then(|id| ledger.find(&account, id));
+    let order = match written {
         Some(order) => order,
         None => {
             let half = Duration::from_millis(work.work_ms) / 2;

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::result_large_err)] // responses as errors, as axum has them
 
+#[path = "../kit/faults.rs"]
+mod faults;
+
 mod attempts;
 mod bodies;
 mod client;
@@ -17,4 +20,5 @@ mod running;
 mod stacks;
 mod stored;
 mod structured_fields;
+mod trouble;
 mod waiting;

@@ -11,6 +11,7 @@ use axum::http::{Request, Response, StatusCode};
 use bytes::Bytes;
 use firstclaim::http::Body;
 use firstclaim::{Claim, IdempotencyLayer, Peek, Store, single_tenant};
+use http_body::Body as _;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -72,6 +73,25 @@ async fn a_service_that_fails_stores_a_500_and_its_failure_is_told() {
     let replay = service.oneshot(request("k")).await.unwrap();
     assert_eq!(replay.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(replay.headers()["idempotency-replayed"], "true");
+}
+
+#[tokio::test]
+async fn a_length_that_does_not_fit_is_not_passed_on() {
+    for (said, kept) in [("5", true), ("99", false)] {
+        let (_store, layer) = layer();
+        let created = service_fn(move |_: Request<Body>| {
+            let answer = Response::builder().header("content-length", said);
+            let body = Full::new(Bytes::from_static(b"order"));
+            std::future::ready(Ok::<_, Infallible>(answer.body(body).unwrap()))
+        });
+        let service = ServiceBuilder::new().layer(layer).service(created);
+        for _ in 0..2 {
+            let answer = service.clone().oneshot(request("k")).await.unwrap();
+            assert_eq!(answer.headers().contains_key("content-length"), kept);
+            assert_eq!(answer.body().size_hint().exact(), Some(5));
+            assert_eq!(text(answer).await, "order");
+        }
+    }
 }
 
 /// A service that must be ready before each call; a clone of one that is ready is not.
