@@ -25,6 +25,10 @@
 //! The store is opened by one process; its threads group the claims of all callers into one disk
 //! sync. What is promised, against what, and what is not, is in `docs/guarantees.md`; how it is
 //! built is in `ARCHITECTURE.md`.
+//!
+//! Features, none of them on by default: `json` (responses as JSON), `http` (a tower layer that makes
+//! routes idempotent), `axum` (its extractor for axum), `client` (a tower layer that sends a request
+//! again under one key).
 
 // A model checker's own types are larger.
 #![cfg_attr(firstclaim_shuttle, allow(clippy::large_enum_variant))]

@@ -30,6 +30,8 @@ async fn an_operation_outlives_its_clients_connection() {
     connection.write_all(REQUEST.as_bytes()).await.unwrap();
     until(|| server.calls() == 1).await;
     drop(connection);
+    // Until the server has seen it go.
+    tokio::time::sleep(Duration::from_millis(100)).await;
     // Whoever comes now finds it running.
     let retry = tokio::spawn(server.post("k").send());
     until(|| server.store.stats().waiters == 1).await;
