@@ -69,14 +69,28 @@ impl Served {
         self.child.wait().unwrap().success()
     }
 
-    async fn order(&self, key: &str, work_ms: u64) -> reqwest::Result<reqwest::Response> {
+    fn order(
+        &self,
+        key: &str,
+        work_ms: u64,
+    ) -> impl Future<Output = reqwest::Result<reqwest::Response>> + use<> {
         reqwest::Client::new()
             .post(format!("{}?work_ms={work_ms}", self.url))
             .header("authorization", "Bearer alice")
             .header("idempotency-key", key)
             .body(r#"{"product_id":42,"quantity":1}"#)
             .send()
-            .await
+    }
+
+    /// Waits until there is an order: it is written half way through its work.
+    async fn written(&self) -> Vec<Value> {
+        loop {
+            let orders = self.orders("alice").await;
+            if !orders.is_empty() {
+                return orders;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     async fn orders(&self, token: &str) -> Vec<Value> {
@@ -122,28 +136,20 @@ async fn an_order_is_created_once_and_listed_to_its_account_alone() {
 async fn killed_between_work_and_answer_a_retry_finds_the_order_that_was_written() {
     let directory = tempfile::tempdir().unwrap();
     let mut served = Served::start(directory.path());
-    let (written, _) = tokio::join!(
-        async {
-            loop {
-                let orders = served.orders("alice").await;
-                if !orders.is_empty() {
-                    return orders;
-                }
-            }
-        },
-        // The order is written half way through its work.
-        tokio::time::timeout(Duration::from_millis(1_200), served.order("k", 2_000)),
-    );
+    let order = served.order("k", 6_000);
+    let order = tokio::spawn(async move { order.await.is_ok() });
+    let written = served.written().await;
     served.kill();
+    assert!(!order.await.unwrap(), "it was not answered");
 
     let served = Served::start(directory.path());
     assert_eq!(served.orders("alice").await, written);
-    let retry = served.order("k", 2_000).await.unwrap();
+    let retry = served.order("k", 6_000).await.unwrap();
     assert_eq!(retry.status(), 201);
     assert!(!is_replayed(&retry), "no answer was stored");
     assert_eq!(json(retry).await, written[0]);
     assert_eq!(served.orders("alice").await, written);
-    assert!(is_replayed(&served.order("k", 2_000).await.unwrap()));
+    assert!(is_replayed(&served.order("k", 6_000).await.unwrap()));
 }
 
 #[tokio::test]
@@ -184,12 +190,15 @@ async fn killed_at_any_moment_every_order_is_there_once_in_the_end() {
 async fn told_to_end_it_finishes_what_runs_though_nobody_waits_for_it() {
     let directory = tempfile::tempdir().unwrap();
     let mut served = Served::start(directory.path());
-    let left = tokio::time::timeout(Duration::from_millis(300), served.order("k", 1_000)).await;
-    assert!(left.is_err(), "it is still working");
+    let order = served.order("k", 4_000);
+    let order = tokio::spawn(async move { order.await.is_ok() });
+    served.written().await;
+    order.abort();
+    assert!(order.await.is_err(), "it is still being worked on");
     assert!(served.terminate());
 
     let served = Served::start(directory.path());
-    let replay = served.order("k", 1_000).await.unwrap();
+    let replay = served.order("k", 4_000).await.unwrap();
     assert_eq!(replay.status(), 201);
     assert!(is_replayed(&replay));
     assert_eq!(served.orders("alice").await, [json(replay).await]);

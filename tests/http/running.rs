@@ -108,8 +108,9 @@ async fn their_number_is_bounded_and_over_it_the_key_is_released() {
 }
 
 fn short_leases(layer: IdempotencyLayer) -> IdempotencyLayer {
-    let lease_for = Duration::from_millis(150);
-    layer.takeover(Takeover::GoneOrExpired).lease_for(lease_for)
+    let lease_for = Duration::from_secs(2);
+    let layer = layer.takeover(Takeover::GoneOrExpired);
+    layer.lease_for(lease_for).wait_for(PATIENCE)
 }
 
 #[tokio::test]
@@ -119,7 +120,7 @@ async fn an_operation_longer_than_its_lease_is_not_taken_over() {
     until(|| server.calls() == 1).await;
     // Waits for the lease's end, should that come.
     let duplicate = tokio::spawn(server.post("k").send());
-    tokio::time::sleep(Duration::from_millis(900)).await;
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
     assert_eq!(server.calls(), 1);
     gate.add_permits(1);
     assert!(!is_replayed(&first.await.unwrap().unwrap()));
@@ -139,7 +140,7 @@ async fn a_lease_is_kept_alive_up_to_a_set_time() {
         assert_eq!(attempt.previous(), Previous::Interrupted);
         "in time"
     };
-    let set = |layer| short_leases(layer).keep_alive_for(Duration::from_millis(300));
+    let set = |layer| short_leases(layer).keep_alive_for(Duration::from_secs(1));
     let server = Server::with(set, operation).await;
     let first = tokio::spawn(server.post("k").send());
     until(|| server.calls() == 1).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use firstclaim::{Builder, Claim, Fingerprint, IdempotencyLayer, Takeover};
 use tokio::sync::Semaphore;
 
-use crate::kit::{Server, is_replayed, problem, until};
+use crate::kit::{PATIENCE, Server, is_replayed, problem, until};
 
 fn no_wait(layer: IdempotencyLayer) -> IdempotencyLayer {
     layer.wait_for(Duration::ZERO)
@@ -64,7 +64,7 @@ async fn sixty_four_connections_racing_on_one_key_run_it_once() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         "created"
     };
-    let server = Server::start(operation).await;
+    let server = Server::with(|layer| layer.wait_for(PATIENCE), operation).await;
     for round in 0..5 {
         let key = format!("k{round}");
         let raw = format!(
