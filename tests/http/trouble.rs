@@ -2,12 +2,14 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use firstclaim::{Builder, Error, IdempotencyLayer};
 use tokio::sync::Semaphore;
 
-use crate::faults::{FaultDisk, Op};
+use crate::faults::{Fate, FaultDisk, Op};
 use crate::kit::{Server, is_replayed, problem, until};
 
 /// A server on a disk that can be made to fail, whose operation ends when it is let.
@@ -22,7 +24,7 @@ async fn held(status: StatusCode) -> (FaultDisk, Arc<Semaphore>, Server) {
     };
     let set = |layer: IdempotencyLayer| {
         layer
-            .wait_for(std::time::Duration::ZERO)
+            .wait_for(Duration::ZERO)
             .problems(|problem, mut response| {
                 let poisoned =
                     matches!(problem.error, Some(Error::Poisoned | Error::Indeterminate));
@@ -77,4 +79,34 @@ async fn if_the_release_cannot_be_written_the_answer_is_503() {
     gate.add_permits(1);
     let answer = running.await.unwrap().unwrap();
     problem(answer, 503, "store-unavailable").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_stored_at_another_try_if_the_disk_is_slow_for_a_while() {
+    let disk = FaultDisk::new();
+    let store = Builder::on_disk(Arc::new(disk.clone())).queue_wait(Duration::from_millis(50));
+    let gate = Arc::new(Semaphore::new(0));
+    let own = gate.clone();
+    let operation = async move || {
+        own.acquire().await.unwrap().forget();
+        StatusCode::CREATED
+    };
+    let server = Server::on(store.open().unwrap(), |layer| layer, operation).await;
+    let running = tokio::spawn(server.post("k").send());
+    until(|| server.calls() == 1).await;
+    let slow = Arc::new(AtomicBool::new(true));
+    let held = slow.clone();
+    disk.set(move |event, _| {
+        while event.op == Op::Sync && held.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Fate::Happens
+    });
+    gate.add_permits(1);
+    // The first try is over by then.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    slow.store(false, Ordering::SeqCst);
+    assert_eq!(running.await.unwrap().unwrap().status(), 201);
+    assert!(is_replayed(&server.send("k").await));
+    assert_eq!(server.calls(), 1);
 }
