@@ -79,6 +79,20 @@ impl Body {
         Read::TooLarge(self.after(data.finish()))
     }
 
+    /// Reads on and keeps nothing, if no more than `limit` bytes may come.
+    pub(super) async fn discard(mut self, limit: usize) {
+        let mut left = limit;
+        while left > 0 && self.announced() <= left {
+            match self.next_frame().await {
+                Some(Ok(frame)) => {
+                    let bytes = frame.data_ref().map_or(0, Bytes::len);
+                    left = left.saturating_sub(bytes);
+                }
+                _ => return,
+            }
+        }
+    }
+
     /// How many bytes are sure to come.
     fn announced(&self) -> usize {
         let lower = http_body::Body::size_hint(self).lower();

@@ -4,6 +4,7 @@ use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use http::header::EXPECT;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use tower_service::Service;
@@ -17,6 +18,10 @@ use super::{Body, BoxError, IdempotencyLayer, Tenant, run};
 use crate::claim::{Claim, InFlight, StoredResponse};
 use crate::error::Error;
 use crate::fingerprint::Fingerprint;
+
+/// How much of a body that is too large is read before that is said. A client that is still sending when
+/// the connection is closed may never see the answer; one that asks first, by `Expect`, is told at once.
+const DISCARDED_BYTES: usize = 4 << 20;
 
 /// A service in an [`IdempotencyLayer`].
 ///
@@ -105,7 +110,13 @@ where
     };
     let whole = match body.read(settings.request_bytes).await {
         Read::Whole(whole) => whole,
-        read => return Ok(settings.answer(&settings.unread(&read))),
+        read => {
+            let problem = settings.unread(&read);
+            if let (Read::TooLarge(rest), false) = (read, parts.headers.contains_key(EXPECT)) {
+                rest.discard(DISCARDED_BYTES).await;
+            }
+            return Ok(settings.answer(&problem));
+        }
     };
     let fingerprint = (settings.fingerprint)(&parts, &whole.data);
     match settings.claim(&tenant, &key, fingerprint).await {
