@@ -74,10 +74,11 @@ async fn the_default_limit_is_a_mebibyte() {
 #[tokio::test]
 async fn a_client_that_sends_far_too_much_still_sees_413() {
     let server = Server::start(async || "created").await;
-    for _ in 0..20 {
-        let request = server.post("k").body(vec![7; 3 << 20]);
-        problem(request.send().await.unwrap(), 413, "body-too-large").await;
-    }
+    // As many clients do, it sends the whole before it reads anything.
+    let head = "POST /op HTTP/1.1\r\nHost: h\r\nConnection: close\r\nIdempotency-Key: k\r\nContent-Length: 3000000\r\n\r\n";
+    let request = [head.as_bytes(), &[7; 3_000_000]].concat();
+    let answer = server.raw(request).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     // One that asks first is told at once, and sends nothing.
     let asks = "POST /op HTTP/1.1\r\nHost: h\r\nConnection: close\r\nExpect: 100-continue\r\nIdempotency-Key: k\r\nContent-Length: 2000000\r\n\r\n";
     let answer = server.raw(asks).await;
