@@ -1,7 +1,7 @@
 //! The layer in stacks that are not axum's.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -11,7 +11,7 @@ use axum::http::{Request, Response, StatusCode};
 use bytes::Bytes;
 use firstclaim::http::Body;
 use firstclaim::{Claim, IdempotencyLayer, Peek, Store, single_tenant};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -226,4 +226,50 @@ fn an_operation_whose_runtime_ends_is_interrupted_and_its_next_attempt_told() {
         panic!("{fingerprintless:?}");
     };
     assert_eq!(lease.previous(), firstclaim::Previous::Interrupted);
+}
+
+/// A body of so many frames of a mebibyte, which counts those that are read.
+struct Counted {
+    left: usize,
+    read: Arc<AtomicUsize>,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        self.left -= 1;
+        self.read.fetch_add(1, Ordering::SeqCst);
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![7; 1 << 20])))))
+    }
+}
+
+/// On a real network a client that is still sending may lose the answer to a reset.
+#[tokio::test]
+async fn of_a_body_that_is_too_large_some_more_is_read_before_that_is_said() {
+    for (frames, expect, read) in [(4, false, 4), (4, true, 2), (100, false, 5)] {
+        let (_store, layer) = layer();
+        let service = ServiceBuilder::new()
+            .layer(layer)
+            .service(MustBeReady::default());
+        let counted = Arc::new(AtomicUsize::new(0));
+        let mut request = Request::post("/orders").header("idempotency-key", "k");
+        if expect {
+            request = request.header("expect", "100-continue");
+        }
+        let body = Counted {
+            left: frames,
+            read: counted.clone(),
+        };
+        let answer = service.oneshot(request.body(body).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(counted.load(Ordering::SeqCst), read, "{frames} frames");
+    }
 }
