@@ -2,6 +2,7 @@
 //!
 //! All of them are over a version, the method, the path and query as the client sent them, and the
 //! content type without its parameters, in lower case; they differ in what they take of the body.
+//! (That axum's nested routers cut the path is known to them with the feature `axum`.)
 
 use http::header::CONTENT_TYPE;
 use http::request::Parts;

@@ -84,7 +84,8 @@ impl IdempotencyLayer {
     /// 401 for one. It sees every protected request before anything else of it is looked at.
     ///
     /// A tenant is a stable account id, never the credential itself, which would be written to disk
-    /// and change on refresh. A service whose clients are all one says so: [`single_tenant`].
+    /// and change on refresh. A service whose clients are all one says so: [`single_tenant`]. (A closure
+    /// that never refuses must name what it would refuse with: `Ok::<_, http::Response<Body>>(tenant)`.)
     ///
     /// [`single_tenant`]: super::single_tenant
     pub fn new<F, B>(store: Store, tenant: F) -> Self
