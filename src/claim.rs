@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 pub use self::lease::Lease;
 pub use self::response::StoredResponse;
 
-use crate::record::{Holder, Record, State};
+use crate::record::{Holder, Record, State, Takeover};
 use crate::time::Timestamp;
 
 /// How long a client should wait before it asks again about a key in flight.
@@ -33,6 +33,7 @@ pub struct InFlight {
     since: Timestamp,
     attempt: u32,
     interrupted: bool,
+    takeover: Takeover,
 }
 
 impl InFlight {
@@ -41,6 +42,7 @@ impl InFlight {
             since: record.since,
             attempt: record.attempt,
             interrupted,
+            takeover: record.takeover,
         }
     }
 
@@ -64,6 +66,13 @@ impl InFlight {
     /// [`Takeover::Never`](crate::Takeover::Never) it stays so until `resolve` or `forget`.
     pub fn is_interrupted(&self) -> bool {
         self.interrupted
+    }
+
+    /// Whether nothing but [`resolve`](crate::Store::resolve) or `forget` will change this, so that
+    /// to ask again cannot help: the attempt was cut short under
+    /// [`Takeover::Never`](crate::Takeover::Never).
+    pub fn waits_for_a_decision(&self) -> bool {
+        self.interrupted && self.takeover == Takeover::Never
     }
 }
 

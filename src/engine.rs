@@ -11,7 +11,7 @@ pub(crate) mod bucket;
 pub(crate) mod catalog;
 mod commit;
 pub(crate) mod disk;
-mod entropy;
+pub(crate) mod entropy;
 mod filter;
 mod generation;
 pub(crate) mod holders;

@@ -29,6 +29,10 @@
 //! The store is opened by one process; its threads group the claims of all callers into one disk
 //! sync. What is promised, against what, and what is not, is in `docs/guarantees.md`; how it is
 //! built is in `ARCHITECTURE.md`.
+//!
+//! Features, none of them on by default: `json` (responses as JSON), `http` (a tower layer that makes
+//! routes idempotent), `axum` (its extractor for axum), `client` (a tower layer that sends a request
+//! again under one key).
 
 // A model checker's own types are larger.
 #![cfg_attr(firstclaim_shuttle, allow(clippy::large_enum_variant))]
@@ -36,11 +40,15 @@
 mod bugs;
 mod builder;
 mod claim;
+#[cfg(feature = "client")]
+pub mod client;
 mod codec;
 mod committer;
 mod engine;
 mod error;
 mod fingerprint;
+#[cfg(feature = "http")]
+pub mod http;
 mod key;
 mod maintenance;
 mod record;
@@ -54,6 +62,8 @@ pub use crate::claim::{Claim, InFlight, Lease, Peek, StoredResponse};
 pub use crate::engine::{Swept, Verified};
 pub use crate::error::{Error, Result};
 pub use crate::fingerprint::Fingerprint;
+#[cfg(feature = "http")]
+pub use crate::http::{Attempt, IdempotencyLayer, Tenant, single_tenant};
 pub use crate::record::{Fence, Previous, Takeover};
 pub use crate::store::{
     ClaimRequest, Ran, RunError, Stats, Store, StoreFuture, TenantView, Unfinished, UnfinishedState,

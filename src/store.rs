@@ -253,6 +253,18 @@ impl Store {
         self.handle.close()
     }
 
+    /// The limits.
+    #[cfg(feature = "http")]
+    pub(crate) fn limits(&self) -> &crate::builder::Limits {
+        self.handle.limits()
+    }
+
+    /// How long a lease runs unless the claim says otherwise.
+    #[cfg(feature = "http")]
+    pub(crate) fn lease_for(&self) -> std::time::Duration {
+        self.handle.options().lease_for
+    }
+
     fn forget_if(
         &self,
         tenant: impl AsRef<[u8]>,

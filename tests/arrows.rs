@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, top first. A file may use its own layer and those below it.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["lib"],
+    &["http", "client"],
     &["store", "claim", "builder"],
     &["committer", "maintenance"],
     &["engine"],
@@ -158,10 +159,23 @@ fn clocks_are_read_in_one_file_besides_waits() {
 
 #[test]
 fn threads_start_in_two_files() {
-    // And in a model of the first.
+    // And in a model of the first. What the HTTP layer starts are tasks.
     let model = "committer/handoff";
-    assert_eq!(files_with(".spawn("), ["committer", model, "maintenance"]);
+    let threads = ["committer", model, "maintenance"];
+    let mut starting = files_with(".spawn(");
+    starting.retain(|name| !name.starts_with("http/"));
+    assert_eq!(starting, threads);
     assert!(files_with("thread::spawn").is_empty());
+}
+
+#[test]
+fn tokio_is_named_in_the_http_layer_and_the_clients_alone() {
+    for name in files_with("tokio::") {
+        let is_theirs = ["http/", "client/"]
+            .iter()
+            .any(|layer| name.starts_with(layer));
+        assert!(is_theirs, "{name}");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ fn main() {
     journal_recovery();
     open_damaged_store();
     crash_schedule();
+    http_request();
 }
 
 fn seed(target: &str, name: &str, bytes: &[u8]) {
@@ -211,4 +212,27 @@ fn crash_schedule() {
     ];
     seed("sweep-cut", &sweep);
     seed("batch-torn", &[0, 1, 17, 129, 0, 1, 100, 7, 9, 0]);
+}
+
+/// A request: what it is, answer, method, path, tenant, key, headers, body, patience. See the target.
+fn http_request() {
+    let seed = |name: &str, bytes: &[u8]| seed("http_request", name, bytes);
+    let plain: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 1, 3, b'a', b'b', b'c', 0];
+    let again = [plain, &[1], plain].concat();
+    seed("created-and-replayed", &[&[0, 1], &*again].concat());
+    let refused: &[u8] = &[6, 0, 0, 0, 0, 0, 0, 0, 0];
+    seed(
+        "refused-then-created",
+        &[&[0, 1], refused, &[1, 0], &refused[1..]].concat(),
+    );
+    let other: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 1, 2, b'a', b'b', 0];
+    seed("mismatch", &[&[0, 1], plain, &[1], other].concat());
+    seed("at-once", &[&[0, 3], plain, plain, plain].concat());
+    let large: &[u8] = &[0, 200, 0, 0, 0, 0, 0, 0, 0];
+    seed("not-replayable", &[&[0, 1], large, &[1], large].concat());
+    let raw_key: &[u8] = &[0, 0, 0, 0, 0, 9, 5, b'"', b'a', b'"', b';', b'b', 0, 0, 0];
+    seed("raw-key", &[&[0, 1], raw_key].concat());
+    let broken: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 2, 3, b'a', b'b', b'c', 255, 0];
+    seed("broken-off", &[&[0, 1], broken].concat());
+    seed("nothing-required", &[&[1, 1], plain].concat());
 }
