@@ -60,7 +60,8 @@ pub struct Limits {
     pub unfinished_bytes: usize,
     /// The most leases out at a time; 65,536. Beyond: `Overloaded`.
     pub leases: usize,
-    /// The most commands waiting to be committed; 1024. Beyond: callers wait.
+    /// The most commands waiting to be committed; 1024. Beyond: callers wait. Of tasks as many wait for
+    /// room; beyond: `Overloaded` at once.
     pub queue_commands: usize,
     /// The most bytes of names, responses and recovery points waiting to be committed; 64 MiB.
     /// Beyond: callers wait.

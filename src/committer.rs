@@ -140,7 +140,7 @@ impl Queue {
         let line = {
             let mut state = self.state.lock();
             state.closing = true;
-            state.line.take()
+            state.line.take(usize::MAX)
         };
         self.work.notify_all();
         self.room.notify_all();
@@ -210,7 +210,7 @@ impl Queue {
         let (batch, undelivered) = self.state.lock().take();
         self.room.notify_all();
         let mut taken: Vec<Arc<Pending>> = batch.into_iter().filter(|p| p.take()).collect();
-        let mut answers = {
+        let answers = {
             let releases = undelivered.iter().map(|undelivered| &undelivered.request);
             let requests: Vec<&Request> = releases
                 .chain(taken.iter().map(|pending| &pending.request))
@@ -221,7 +221,7 @@ impl Queue {
                 requests.iter().map(|_| Err(Error::Indeterminate)).collect()
             })
         };
-        let answers = answers.split_off(undelivered.len());
+        let answers = answers.into_iter().skip(undelivered.len());
         drop(undelivered);
         let answered = taken.iter().zip(answers);
         let left: Vec<Undelivered> = answered
@@ -233,7 +233,8 @@ impl Queue {
             state.undelivered.extend(left);
             state.leading = false;
             self.hand_over(&state);
-            state.line.take()
+            let room = self.max_commands.saturating_sub(state.waiting.len());
+            state.line.take(room)
         };
         let answered = taken.extract_if(.., |pending| pending.is_task).collect();
         wake(taken);

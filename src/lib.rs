@@ -22,6 +22,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A duplicate may wait for the first one's answer: [`Store::claim_or_wait`]. Every call has a form for
+//! tasks, such as [`Store::claim_async`], which needs no runtime of its own and says what becomes of it
+//! when its future is dropped.
+//!
 //! The store is opened by one process; its threads group the claims of all callers into one disk
 //! sync. What is promised, against what, and what is not, is in `docs/guarantees.md`; how it is
 //! built is in `ARCHITECTURE.md`.

@@ -242,7 +242,9 @@ impl Store {
     }
 
     /// Carries out what waits, checkpoints, stops the threads and gives the directory back, as
-    /// soon as no lease is out. Later calls fail with `Closed`; closing again is `Ok`.
+    /// soon as no lease is out. Later calls fail with `Closed`, and so do claims that wait for an
+    /// attempt in flight; closing again is `Ok`, and waits until the store is closed, unless it is a
+    /// waker on a thread of the store's that does so.
     ///
     /// # Errors
     /// `Poisoned`, `NoSpace` or `Io` if the checkpoint failed. The store is closed all the same,

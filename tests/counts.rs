@@ -191,3 +191,19 @@ fn a_table_takes_no_more_records_than_its_filter_is_made_for() {
     let stats = store.stats();
     assert!(stats.filter_bytes >= 3000 * 22 / 8, "{stats:?}");
 }
+
+#[test]
+fn a_claim_and_its_completion_allocate_little() {
+    let store = Builder::in_memory().open().unwrap();
+    let names: Vec<String> = (0..BATCH_CLAIMS).map(|n| format!("{n:020}")).collect();
+    let counted = allocation_counter::measure(|| {
+        for name in &names {
+            match store.claim("t", name).unwrap() {
+                Claim::Claimed(lease) => lease.complete("done").unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    // Two frames, and what tables grow by.
+    assert!(counted.count_total <= 26 * BATCH_CLAIMS, "{counted:?}");
+}

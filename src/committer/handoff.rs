@@ -4,6 +4,7 @@
 #![allow(missing_docs)] // for the project's own tests
 
 mod stand_in;
+mod tasks;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub struct Program {
     pub preemptions: Option<usize>,
 }
 
-pub const PROGRAMS: [Program; 8] = [
+pub const PROGRAMS: [Program; 11] = [
     Program {
         name: "leads",
         run: a_caller_leads,
@@ -56,6 +57,21 @@ pub const PROGRAMS: [Program; 8] = [
         name: "sent",
         run: sent_and_closed,
         preemptions: None,
+    },
+    Program {
+        name: "task",
+        run: tasks::a_task_waits,
+        preemptions: None,
+    },
+    Program {
+        name: "task-leaves",
+        run: tasks::a_task_leaves,
+        preemptions: None,
+    },
+    Program {
+        name: "task-room",
+        run: tasks::a_task_waits_for_room,
+        preemptions: Some(3),
     },
     Program {
         name: "two-callers",
@@ -116,7 +132,11 @@ impl World {
     /// Claims on a thread of its own.
     fn claimer(&self, name: &'static str) -> JoinHandle<Result<Answer>> {
         let (queue, engine) = (self.queue.clone(), self.engine.clone());
-        start(move || queue.call(&*engine, claim(name), never()))
+        start(move || call(&queue, &engine, claim(name), never()))
+    }
+
+    fn call(&self, name: &str, deadline: Deadline) -> Result<Answer> {
+        call(&self.queue, &self.engine, claim(name), deadline)
     }
 
     fn claims(&self, name: &str) -> usize {
@@ -136,6 +156,12 @@ impl World {
         assert_eq!(self.queue.len(), 0, "closed, and commands are left");
         self.engine
     }
+}
+
+fn call(queue: &Queue, engine: &StandIn, request: Request, deadline: Deadline) -> Result<Answer> {
+    let (answer, to_wake) = queue.call(engine, request, deadline);
+    to_wake.wake();
+    answer
 }
 
 fn start<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
@@ -190,7 +216,7 @@ fn a_caller_waits() {
 
 fn one_caller(has_room: bool) {
     let world = World::new(has_room, 1024);
-    let answer = world.queue.call(&*world.engine, claim("a"), never());
+    let answer = world.call("a", never());
     assert_has_lease(&answer);
     assert_eq!(world.claims("a"), 1);
     let engine = world.close();
@@ -202,7 +228,7 @@ fn withdrawal() {
     let world = World::new(false, 1024);
     let deadline = Deadline::after(HOUR);
     let clock = start(pass_all_deadlines);
-    let answer = world.queue.call(&*world.engine, claim("a"), deadline);
+    let answer = world.call("a", deadline);
     join(clock);
     assert_told_right(&answer, &world.close(), 0);
 }
@@ -213,7 +239,7 @@ fn withdrawal_beside_a_call() {
     let deadline = Deadline::after(HOUR);
     let other = world.claimer("b");
     let clock = start(pass_all_deadlines);
-    let answer = world.queue.call(&*world.engine, claim("a"), deadline);
+    let answer = world.call("a", deadline);
     join(clock);
     let others = join(other);
     assert_has_lease(&others);
@@ -263,7 +289,7 @@ fn sent_and_closed() {
     let world = World::new(true, 1024);
     let queue = world.queue.clone();
     let sender = start(move || queue.send(Request::new(key("sent"), Command::Expire)));
-    let answer = world.queue.call(&*world.engine, claim("a"), never());
+    let answer = world.call("a", never());
     assert_has_lease(&answer);
     let engine = world.close();
     let was_sent = join(sender);
@@ -282,7 +308,7 @@ fn room_for_one() {
 
 fn two_claims(world: World) {
     let other = world.claimer("b");
-    let answer = world.queue.call(&*world.engine, claim("a"), never());
+    let answer = world.call("a", never());
     let others = join(other);
     assert_has_lease(&answer);
     assert_has_lease(&others);

@@ -44,8 +44,47 @@ impl Line {
         self.wakers.remove(&place)
     }
 
-    /// Everybody, first come first.
-    pub(super) fn take(&mut self) -> Vec<Waker> {
-        std::mem::take(&mut self.wakers).into_values().collect()
+    /// As many as there is room for, first come first; everybody if the queue is empty, so that somebody
+    /// comes by again as long as anybody stands here.
+    pub(super) fn take(&mut self, room: usize) -> Vec<Waker> {
+        let first = std::iter::from_fn(|| self.wakers.pop_first());
+        first.take(room).map(|(_, waker)| waker).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stand(line: &mut Line, place: &mut Option<u64>) -> Result<()> {
+        line.stand(place, Waker::noop().clone(), 2).map(drop)
+    }
+
+    #[test]
+    fn a_place_is_kept_and_the_line_is_bounded() {
+        let mut line = Line::default();
+        let (mut first, mut second, mut third) = (None, None, None);
+        stand(&mut line, &mut first).unwrap();
+        stand(&mut line, &mut second).unwrap();
+        stand(&mut line, &mut first).unwrap();
+        assert!(first < second);
+        let refused = stand(&mut line, &mut third);
+        assert!(matches!(refused, Err(Error::Overloaded)) && third.is_none());
+        assert!(line.leave(first.unwrap()).is_some());
+        stand(&mut line, &mut third).unwrap();
+        assert!(third > second);
+    }
+
+    #[test]
+    fn those_who_came_first_are_woken_and_come_back_to_their_place() {
+        let mut line = Line::default();
+        let (mut first, mut second) = (None, None);
+        stand(&mut line, &mut first).unwrap();
+        stand(&mut line, &mut second).unwrap();
+        assert_eq!(line.take(1).len(), 1);
+        assert!(line.leave(first.unwrap()).is_none());
+        stand(&mut line, &mut first).unwrap();
+        assert!(first < second);
+        assert_eq!((line.take(9).len(), line.is_empty()), (2, true));
     }
 }

@@ -63,10 +63,9 @@ struct Batch {
     changes: KeyMap<Entry>,
     /// Answers that hold only once the frame is durable.
     waiting: Vec<(usize, Result<Answer>)>,
-    /// Leases that the frame ends.
-    ended: Vec<Fence>,
-    /// Attempts that it ends, or whose leases it ends sooner: somebody may wait for them.
-    awaited: Vec<Fence>,
+    /// Attempts that the frame ends, or whose leases it makes end sooner: somebody may wait for them.
+    /// And whether it leaves them without a holder.
+    ended: Vec<(Fence, bool)>,
     /// What the frame adds to the unfinished records; what it takes away is not counted before it
     /// is done.
     growth: Growth,
@@ -125,7 +124,7 @@ impl Engine {
                 return true;
             }
         };
-        let awaited = decided.awaited();
+        let ended = decided.ended();
         let Some(changed) = decided.change else {
             let answer = Answer {
                 reply: decided.reply,
@@ -146,12 +145,10 @@ impl Engine {
         if changed.as_ref().is_some_and(|r| r.fence.as_u64() == next) {
             self.fence.store(next, Ordering::SeqCst);
         }
-        batch.awaited.extend(awaited);
-        if ends_lease(&request.command) {
-            batch
-                .ended
-                .extend(decided.before.map(|record| record.fence));
-        }
+        let has_no_holder = ends_lease(&request.command);
+        batch
+            .ended
+            .extend(ended.map(|fence| (fence, has_no_holder)));
         batch.growth.records += growth.records;
         batch.growth.bytes += growth.bytes;
         let answer = self.granted(decided.reply, &changed);
@@ -248,7 +245,6 @@ impl Engine {
             changes: std::mem::take(&mut batch.changes),
         };
         let ended = std::mem::take(&mut batch.ended);
-        let awaited = std::mem::take(&mut batch.awaited);
         let written = match changes.changes.is_empty() {
             true => Ok(()),
             false => self.write_frame(writer),
@@ -260,9 +256,12 @@ impl Engine {
                 self.counters.changes.fetch_add(count, Ordering::Relaxed);
                 self.overlay.publish(changes);
                 batch.register_late(&self.holders);
-                ended.into_iter().for_each(|fence| self.holders.end(fence));
-                let waiters = self.holders.waiters();
-                awaited.into_iter().for_each(|fence| waiters.notify(fence));
+                for (fence, has_no_holder) in ended {
+                    if has_no_holder {
+                        self.holders.end(fence);
+                    }
+                    self.holders.waiters().notify(fence);
+                }
             }
             Err(Error::Indeterminate) => drop(changes),
             // Nothing was written.

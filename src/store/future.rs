@@ -11,7 +11,13 @@ use std::task::{Context, Poll};
 /// Nothing happens before it is first polled, and after that the store's threads do the work and wake
 /// the task. Each call's docs say what becomes of it if its future is dropped half way.
 ///
-/// While it exists it is a handle of the store, and one of a lease counts as that lease.
+/// While it exists it is a handle of the store, and one of a lease has a share in that lease.
+///
+/// Wakers are called by the store's threads, by callers that commit for others, and by whoever drops
+/// what others wait for. They must not wait for the store.
+///
+/// # Panics
+/// If it is polled again after it was ready.
 #[must_use = "futures do nothing unless awaited"]
 pub struct StoreFuture<T>(Pin<Box<dyn Future<Output = T> + Send>>);
 

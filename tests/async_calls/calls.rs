@@ -1,5 +1,6 @@
 //! Every async call once.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -189,4 +190,36 @@ fn a_run_that_fails_drops_its_lease() {
     assert!(matches!(block_on(failed), Err(RunError::Operation("no"))));
     let next = lease(store.claim("t", "k").unwrap());
     assert_eq!(next.previous(), Previous::Interrupted);
+}
+
+#[test]
+fn a_run_that_panics_drops_its_lease() {
+    let store = store();
+    let run = store.run_async("t", "k", async |_| -> Result<&str, Error> {
+        panic!("its own")
+    });
+    let caught = catch_unwind(AssertUnwindSafe(|| block_on(run)));
+    assert!(caught.is_err());
+    assert_eq!(store.stats().leases, 0);
+    let next = lease(store.claim("t", "k").unwrap());
+    assert_eq!(next.previous(), Previous::Interrupted);
+}
+
+#[test]
+fn a_run_keeps_its_lease_renewed() {
+    let builder = Builder::in_memory().takeover(Takeover::GoneOrExpired);
+    let store = builder.open().unwrap();
+    // Long enough that it is renewed in time on a busy machine.
+    let (other, lease_for) = (store.clone(), Duration::from_secs(2));
+    let request = store.request("t", "k").lease_for(lease_for);
+    let ran = request.run_async(async move |lease: Arc<Lease>| {
+        let first_end = lease.ends_at();
+        // Renewed when the end that the claim gave it had come.
+        while lease.ends_at() < first_end + lease_for {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(matches!(other.claim("t", "k"), Ok(Claim::InFlight(_))));
+        Ok::<_, Error>("ran")
+    });
+    assert!(matches!(block_on(ran), Ok(Ran::Executed(_))));
 }

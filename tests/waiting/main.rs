@@ -1,9 +1,10 @@
 //! A duplicate that waits for the first one's answer: what ends its wait, and what does not begin one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may
+#![allow(clippy::disallowed_methods)] // tests start threads
 
 mod bounds;
 mod ends;
-#[path = "../async_calls/executor.rs"]
+#[path = "../kit/executor.rs"]
 mod executor;
 mod kit;

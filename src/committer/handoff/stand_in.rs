@@ -72,6 +72,8 @@ impl Commit for StandIn {
 
     fn make_room(&self) {}
 
+    fn wake_waiters(&self) {}
+
     fn commit(&self, requests: &[&Request]) -> Vec<Result<Answer>> {
         let before = self.committing.swap(true, Ordering::SeqCst);
         let first = {

@@ -22,8 +22,8 @@ pub(super) struct Growth {
 }
 
 impl Decided {
-    /// The attempt in flight before, if it is no longer, or ends sooner.
-    pub(super) fn awaited(&self) -> Option<Fence> {
+    /// The attempt that was in flight, if it is no longer, or its lease ends sooner.
+    pub(super) fn ended(&self) -> Option<Fence> {
         let end_of = |entry: &Entry| match entry.as_deref() {
             Some(record) => match record.state {
                 State::InFlight { ends_at } => Some((record.fence, ends_at)),

@@ -18,7 +18,7 @@ pub const SECOND: Duration = Duration::from_secs(1);
 pub const HOUR: Duration = Duration::from_secs(3600);
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
 /// No wait of a caller ends by itself.
-const FOR_EVER: Duration = Duration::from_secs(366 * 24 * 3600);
+pub const FOR_EVER: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Small: a schedule makes every file anew.
 const SEGMENT_BYTES: u64 = 16 * 1024;

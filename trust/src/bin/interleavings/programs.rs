@@ -6,12 +6,14 @@ mod crowd;
 mod durability;
 mod reading;
 mod takeover;
+mod tasks;
 mod trouble;
+mod waiting;
 
 /// A program; it panics where a promise does not hold.
 pub type Program = fn();
 
-pub const PROGRAMS: [(&str, Program); 16] = [
+pub const PROGRAMS: [(&str, Program); 27] = [
     ("claims", claims::racing_claims),
     ("completion", claims::completion_beside_readers),
     ("run", claims::operations_run_once),
@@ -28,4 +30,15 @@ pub const PROGRAMS: [(&str, Program); 16] = [
     ("close-lease", closing::close_beside_lease_drops),
     ("poison", trouble::a_failed_sync_beside_calls),
     ("durable", durability::shown_is_durable),
+    ("task-claims", tasks::claims),
+    ("task-drop", tasks::dropped_claims),
+    ("task-completion", tasks::dropped_completion),
+    ("task-last", tasks::last_handle),
+    ("task-room", tasks::room),
+    ("wait-completion", waiting::completion),
+    ("wait-turns", waiting::turns),
+    ("wait-gone", waiting::gone),
+    ("task-overload", crowd::deadlines_of_tasks),
+    ("wait-close", waiting::close),
+    ("wait-over", waiting::timeouts),
 ];

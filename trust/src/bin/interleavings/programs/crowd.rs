@@ -3,17 +3,39 @@
 use std::time::Duration;
 
 use firstclaim::{Claim, Error, Peek};
+use shuttle::future::block_on;
 
 use crate::kit::{World, at_once, lease, thread};
 
 /// Callers whose time is over: `Overloaded` did not happen; `Indeterminate` may have, and nobody
 /// holds a lease for it.
 pub fn deadlines() {
-    let world = World::with(|builder| builder.queue_wait(Duration::from_millis(1)));
+    tell_what_happened(
+        World::with(|builder| builder.queue_wait(Duration::from_millis(1))),
+        "",
+    );
+}
+
+/// The same with tasks, whose deadlines the store's thread keeps, and little room.
+pub fn deadlines_of_tasks() {
+    tell_what_happened(
+        World::with(|builder| {
+            builder
+                .queue_wait(Duration::from_millis(1))
+                .queue_commands(1)
+        }),
+        "ab",
+    );
+}
+
+fn tell_what_happened(world: World, tasks: &'static str) {
     let keys = ["a", "b", "c"];
     let threads = keys.map(|key| {
         let store = world.store.clone();
-        thread(move || store.claim("t", key))
+        thread(move || match tasks.contains(key) {
+            true => block_on(store.claim_async("t", key)),
+            false => store.claim("t", key),
+        })
     });
     let answers = at_once(threads);
     // All that was queued is carried out, and what nobody took is released.

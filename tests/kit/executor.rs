@@ -1,5 +1,7 @@
 //! The smallest executor: a thread that parks, and a task that is polled by hand.
 
+#![allow(dead_code)]
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
