@@ -1,6 +1,7 @@
 //! Bodies: whole ones, ones that stream, and the reading of one up to a limit.
 
 use std::collections::VecDeque;
+use std::error::Error;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -9,9 +10,10 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
+use http_body_util::LengthLimitError;
 
 /// The error of a body, whatever that is.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub type BoxError = Box<dyn Error + Send + Sync>;
 
 type Streaming = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>;
 
@@ -68,11 +70,16 @@ impl Body {
                     return Read::Whole(Whole { data, trailers });
                 }
                 Some(Err(error)) => {
+                    let is_too_large = says_too_large(&*error);
                     let broken = Body {
                         frames: VecDeque::new(),
                         rest: Some(Box::pin(Broken(Some(error)))),
                     };
-                    return Read::BrokenOff(broken.after(data.finish()));
+                    let broken = broken.after(data.finish());
+                    return match is_too_large {
+                        true => Read::TooLarge(broken),
+                        false => Read::BrokenOff(broken),
+                    };
                 }
             }
         }
@@ -110,6 +117,11 @@ impl Body {
     async fn next_frame(&mut self) -> Option<Result<Frame<Bytes>, BoxError>> {
         poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut *self), cx)).await
     }
+}
+
+/// Whether a limit that another layer set ended the body.
+fn says_too_large(error: &(dyn Error + 'static)) -> bool {
+    error.is::<LengthLimitError>() || error.source().is_some_and(says_too_large)
 }
 
 /// What became of reading a body.

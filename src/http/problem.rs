@@ -1,5 +1,6 @@
 //! The layer's own answers, as problem documents (RFC 9457).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -202,10 +203,11 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn write(&self, problem: &Problem) -> Response<Bytes> {
         let plain = self.plain(problem);
-        match &self.reshape {
-            Some(reshape) => reshape(problem, plain),
-            None => plain,
-        }
+        let Some(reshape) = &self.reshape else {
+            return plain;
+        };
+        // A closure that panics must not keep the answer from being stored.
+        catch_unwind(AssertUnwindSafe(|| reshape(problem, plain.clone()))).unwrap_or(plain)
     }
 
     fn plain(&self, problem: &Problem) -> Response<Bytes> {

@@ -175,7 +175,7 @@ impl Settings {
         match read {
             Read::TooLarge(_) => Problem::new(
                 ProblemKind::BodyTooLarge,
-                format!("the limit is {} bytes", self.request_bytes),
+                format!("it may have {} bytes at the most", self.request_bytes),
             ),
             _ => Problem::new(
                 ProblemKind::BodyBrokenOff,

@@ -178,6 +178,42 @@ fn a_key_is_held_until_an_accepted_completion_is_carried_out() {
 }
 
 #[test]
+fn a_key_stays_held_if_an_accepted_completion_fails_after_its_future_and_lease_are_gone() {
+    let world = World::new();
+    let held = world.held();
+    let mut completed = Task::new(held.complete_async("done"));
+    world.gate.shut();
+    assert!(completed.poll().is_pending());
+    world.gate.until_reached();
+    drop((completed, held));
+    world.gate.open_and_fail();
+    world.until_free();
+    // The operation did run; its holder's place is kept to the end of the lease.
+    match world.store.claim("t", "k").unwrap() {
+        Claim::InFlight(running) => assert!(!running.is_interrupted()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_key_is_interrupted_if_the_release_of_an_undelivered_lease_fails() {
+    let world = World::new();
+    let mut claim = Task::new(world.store.claim_async("t", "k"));
+    world.gate.shut();
+    assert!(claim.poll().is_pending());
+    world.gate.open();
+    claim.wait();
+    world.gate.open_and_fail();
+    drop(claim);
+    world.until_free();
+    let seen = world.store.peek("t", "k").unwrap();
+    assert!(
+        matches!(&seen, Some(Peek::InFlight(running)) if running.is_interrupted()),
+        "{seen:?}"
+    );
+}
+
+#[test]
 fn a_dropped_renewal_or_recovery_point_is_carried_out() {
     for when in WHEN {
         let world = World::new();

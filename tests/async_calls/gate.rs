@@ -1,5 +1,6 @@
 //! A store whose syncs a test holds back, so that it knows where a command is.
 
+use std::io::ErrorKind;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ pub struct Gate(Arc<(Mutex<State>, Condvar)>);
 #[derive(Default)]
 struct State {
     is_shut: bool,
+    fails: bool,
     waiting: usize,
 }
 
@@ -34,6 +36,12 @@ impl Gate {
         self.0.1.notify_all();
     }
 
+    /// The syncs that wait, and those to come, fail.
+    pub fn open_and_fail(&self) {
+        self.state().fails = true;
+        self.open();
+    }
+
     /// Waits until a commit has come to its sync.
     pub fn until_reached(&self) {
         let waited = self
@@ -43,12 +51,16 @@ impl Gate {
         assert!(!waited.unwrap().1.timed_out(), "nothing is committed");
     }
 
-    fn pass(&self) {
+    fn pass(&self) -> Fate {
         let mut state = self.state();
         state.waiting += 1;
         self.0.1.notify_all();
         state = self.0.1.wait_while(state, |state| state.is_shut).unwrap();
         state.waiting -= 1;
+        match state.fails {
+            true => Fate::Fails(ErrorKind::Other),
+            false => Fate::Happens,
+        }
     }
 }
 
@@ -56,12 +68,12 @@ impl Gate {
 pub fn gated(options: impl FnOnce(Builder) -> Builder) -> (Store, Gate, FaultDisk) {
     let (disk, gate) = (FaultDisk::new(), Gate::default());
     let passing = gate.clone();
-    disk.set(move |event, _| {
-        if event.op == Op::Sync && event.file.starts_with("journal-0") {
-            passing.pass();
-        }
-        Fate::Happens
-    });
+    disk.set(
+        move |event, _| match event.op == Op::Sync && event.file.starts_with("journal-0") {
+            true => passing.pass(),
+            false => Fate::Happens,
+        },
+    );
     let store = options(builder(&disk)).open().unwrap();
     (store, gate, disk)
 }

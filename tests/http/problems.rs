@@ -53,6 +53,16 @@ async fn a_closure_reshapes_any_of_them_the_stored_one_too() {
 }
 
 #[tokio::test]
+async fn a_closure_that_panics_changes_nothing() {
+    let set = |layer: IdempotencyLayer| layer.problems(|_, _| panic!("a bug of the closure's"));
+    let operation = async || -> &'static str { panic!("a bug of the operation's") };
+    let server = Server::with(set, operation).await;
+    problem(server.send("a,b").await, 400, "key-invalid").await;
+    problem(server.send("k").await, 500, "operation-failed").await;
+    assert!(is_replayed(&server.send("k").await));
+}
+
+#[tokio::test]
 async fn trouble_in_the_store_is_503_and_runs_nothing() {
     let set = |layer: IdempotencyLayer| {
         layer.problems(|problem, mut response| {

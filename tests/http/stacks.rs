@@ -12,7 +12,7 @@ use bytes::Bytes;
 use firstclaim::http::Body;
 use firstclaim::{Claim, IdempotencyLayer, Peek, Store, single_tenant};
 use http_body::{Body as _, Frame};
-use http_body_util::{BodyExt, Empty, Full};
+use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncWriteExt;
@@ -228,6 +228,17 @@ fn an_operation_whose_runtime_ends_is_interrupted_and_its_next_attempt_told() {
         panic!("{resolved:?}");
     };
     assert_eq!(lease.previous(), firstclaim::Previous::Interrupted);
+}
+
+#[tokio::test]
+async fn a_limit_that_a_layer_outside_sets_is_413_too() {
+    let (_store, layer) = layer();
+    let service = ServiceBuilder::new()
+        .layer(layer)
+        .service(MustBeReady::default());
+    let request = request("k").map(|body| axum::body::Body::new(Limited::new(body, 4)));
+    let answer = service.oneshot(request).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
 
 /// A body of so many frames of a mebibyte, which counts those that are read.
