@@ -199,3 +199,64 @@ impl Drop for Alarm {
         self.unset();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    impl Wake for Counting {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn alarms(deadlines: &Deadlines) -> usize {
+        deadlines.table.lock().alarms.len()
+    }
+
+    #[test]
+    fn an_alarm_is_there_once_until_it_is_dropped() {
+        let deadlines = Arc::new(Deadlines::default());
+        let task = Context::from_waker(Waker::noop());
+        let mut alarm = Alarm::new(&deadlines);
+        assert_eq!(alarms(&deadlines), 0);
+        for _ in 0..3 {
+            alarm.set(Deadline::after(HOUR), &task);
+            assert_eq!(alarms(&deadlines), 1);
+        }
+        alarm.set(Deadline::after(Duration::MAX), &task);
+        assert_eq!(alarms(&deadlines), 0);
+        alarm.set(Deadline::after(HOUR), &task);
+        drop(alarm);
+        assert_eq!(alarms(&deadlines), 0);
+    }
+
+    #[test]
+    fn what_is_due_is_woken_once_and_the_next_is_known() {
+        let (deadlines, queue) = (Arc::new(Deadlines::default()), Queue::new(1, 1));
+        let counting = Arc::new(Counting::default());
+        let waker = Waker::from(counting.clone());
+        let task = Context::from_waker(&waker);
+        let mut due = Alarm::new(&deadlines);
+        let mut later = Alarm::new(&deadlines);
+        due.set(Deadline::after(Duration::ZERO), &task);
+        later.set(Deadline::after(Duration::from_secs(20)), &task);
+        for _ in 0..2 {
+            let sleep = deadlines.do_due(&queue);
+            assert!(sleep <= Duration::from_secs(20), "{sleep:?}");
+            assert_eq!(counting.0.load(Ordering::SeqCst), 1);
+        }
+        assert_eq!(alarms(&deadlines), 1);
+        // The thread would look too late for this one.
+        assert!(!deadlines.changed.wait(Duration::ZERO));
+        due.set(Deadline::after(Duration::ZERO), &task);
+        assert!(deadlines.changed.wait(Duration::ZERO));
+    }
+}

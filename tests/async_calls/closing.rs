@@ -133,7 +133,7 @@ fn the_last_handle_may_go_on_the_deadline_thread() {
     let (store, _, disk) = gated(|builder| builder.takeover(Takeover::Expired));
     // Its holder is gone, and its lease has long to run.
     drop(store.claim("t", "k").unwrap());
-    let soon = Duration::from_millis(50);
+    let soon = Duration::from_millis(500);
     let thread = drop_when_woken(store.claim_or_wait_async("t", "k", soon), store);
     let thread = thread.recv_timeout(PATIENCE).unwrap();
     assert_eq!(thread, "firstclaim-deadline");

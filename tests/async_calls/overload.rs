@@ -7,7 +7,7 @@ use firstclaim::{Builder, Claim, Error};
 use crate::executor::{Task, block_on};
 use crate::gate::{gated, until};
 
-const SOON: Duration = Duration::from_millis(50);
+const SOON: Duration = Duration::from_millis(500);
 
 fn room_for_one(builder: Builder) -> Builder {
     builder.queue_commands(1)
