@@ -34,3 +34,51 @@ impl<F: Future> Future for Caught<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+    use std::task::Waker;
+
+    struct PanicsWhenDropped;
+
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+
+    /// Panics, and again when what is left of it is dropped.
+    struct PanicsTwice(#[allow(dead_code)] PanicsWhenDropped);
+
+    impl Future for PanicsTwice {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+            panic!("polled")
+        }
+    }
+
+    fn polled<F: Future>(future: F) -> Poll<Result<F::Output, Panicked>> {
+        let mut caught = std::pin::pin!(caught(future));
+        caught
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_panic_is_a_result_whatever_it_leaves_behind() {
+        let ended = polled(PanicsTwice(PanicsWhenDropped));
+        assert!(matches!(ended, Poll::Ready(Err(Panicked))));
+        let carried = async { std::panic::panic_any(PanicsWhenDropped) };
+        let ended: Poll<Result<(), Panicked>> = polled(carried);
+        assert!(matches!(ended, Poll::Ready(Err(Panicked))));
+    }
+
+    #[test]
+    fn what_does_not_panic_is_as_it_was() {
+        assert!(matches!(polled(async { 7 }), Poll::Ready(Ok(7))));
+        assert!(polled(pending::<()>()).is_pending());
+    }
+}
