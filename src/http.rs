@@ -84,7 +84,11 @@ layer.drain(std::time::Duration::from_secs(30)).await;
 //!   request's extensions. Inside, a replay would not be authenticated.
 //! * CORS, compression, timeouts and request ids outside: they belong to one connection, and a
 //!   replay gets its own.
+//! * Rate limits outside: an answer from inside that is not stored leaves its key *released* until that
+//!   expires, and all unfinished keys count against [`Limits::unfinished`](crate::Limits::unfinished).
+//! * A time limit on requests outside: the layer waits for a body as long as its client sends.
 //! * Validation inside: with 400 or 422 it is stored like any other answer.
+//! * One layer to a request: an inner one would wait for the outer one's claim.
 
 mod attempt;
 mod body;

@@ -18,10 +18,11 @@ use crate::sync::{AtomicBool, Instant, JoinHandle, Ordering, ThreadBuilder, slee
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// and ever more seldom, down to this.
 const LAST_RETRY: Duration = Duration::from_secs(5);
-/// After dropping a generation a sweep pauses for so many times what that took,
-const PAUSE_PER_WORK: u32 = 3;
+/// After dropping a generation, a sweep beside which keys are being claimed pauses for so many times what
+/// that took,
+const PAUSE_PER_WORK: u32 = 15;
 /// at most for this.
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// How often to do what.
 #[derive(Debug, Clone, Copy)]
@@ -146,16 +147,20 @@ impl Upkeep {
     }
 }
 
-/// A sweep that pauses after each generation, so that claims find the disk and the cores free for most
-/// of the time.
+/// A sweep that pauses after each generation if anything was committed since the one before, so that
+/// claims find the disk and the cores free for most of the time.
 ///
 /// # Errors
 /// As [`Engine::sweep_with`], and `Closed` once the engine is stopped.
 fn paced_sweep(engine: &Engine, mut pause: impl FnMut(Duration)) -> Result<Swept> {
+    let batches = || engine.counters().frames.load(Ordering::Relaxed);
     let mut begin = Instant::now();
+    let mut before = batches();
     engine.sweep_with(|| {
-        let taken = begin.elapsed();
-        pause((taken * PAUSE_PER_WORK).min(LONGEST_PAUSE));
+        let is_busy = batches() != before;
+        before = batches();
+        let per_work = if is_busy { PAUSE_PER_WORK } else { 0 };
+        pause((begin.elapsed() * per_work).min(LONGEST_PAUSE));
         begin = Instant::now();
         match engine.is_stopped() {
             true => Err(Error::Closed),
@@ -221,13 +226,25 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_pauses_after_each_table_but_not_for_long() {
+    fn a_sweep_pauses_after_each_table_beside_claims_but_not_for_long() {
         let engine = engine_to_sweep();
         let mut pauses = Vec::new();
-        let swept = paced_sweep(&engine, |pause| pauses.push(pause)).unwrap();
-        assert_eq!((swept.done, pauses.len()), (3, 3));
+        let swept = paced_sweep(&engine, |pause| {
+            pauses.push(pause);
+            drop(claim(&engine, &format!("{pause:?}"), HOUR));
+        });
+        assert_eq!((swept.unwrap().done, pauses.len()), (3, 3));
+        // Nothing was committed before the first.
         let is_bounded = |pause: &Duration| !pause.is_zero() && *pause <= LONGEST_PAUSE;
-        assert!(pauses.iter().all(is_bounded), "{pauses:?}");
+        assert!(pauses[1..].iter().all(is_bounded), "{pauses:?}");
+    }
+
+    #[test]
+    fn a_sweep_of_a_store_that_is_idle_does_not_pause() {
+        let engine = engine_to_sweep();
+        let mut pauses = Vec::new();
+        paced_sweep(&engine, |pause| pauses.push(pause)).unwrap();
+        assert_eq!(pauses, [Duration::ZERO; 3]);
     }
 
     #[test]

@@ -50,6 +50,8 @@ impl Ledger {
             .rposition(|byte| *byte == b'\n')
             .map_or(0, |at| at + 1);
         file.set_len(length as u64)?;
+        // What a killed process wrote may not be on the disk yet.
+        file.sync_all()?;
         let mut by_account: HashMap<String, Vec<Order>> = HashMap::new();
         for line in text[..length].split(|byte| *byte == b'\n') {
             if !line.is_empty() {

@@ -31,6 +31,8 @@ use ledger::Ledger;
 
 /// How long to wait, once told to end, for connections and operations.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one that is ending may still have the directory.
+const OTHERS_PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -61,8 +63,10 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Option<(PathBuf, u16)
 }
 
 pub(crate) async fn serve(dir: &Path, port: u16) -> Result<(), Box<dyn Error>> {
+    let end = end_is_asked_for()?;
     std::fs::create_dir_all(dir)?;
-    let store = Store::open(dir.join("keys.fc"))?;
+    let store = Store::builder(dir.join("keys.fc"));
+    let store = store.wait_for_lock(OTHERS_PATIENCE).open()?;
     let ledger = Ledger::open(&dir.join("orders.jsonl"))?;
     let (routes, layer) = routes::routes(store.clone(), ledger);
 
@@ -79,7 +83,6 @@ pub(crate) async fn serve(dir: &Path, port: u16) -> Result<(), Box<dyn Error>> {
             tokio::time::sleep(PATIENCE).await;
         }
     };
-    let end = end_is_asked_for()?;
     tokio::spawn(async move {
         end.await;
         let _ = stop.send(true);

@@ -76,7 +76,7 @@ impl Ticket {
         if state.closing {
             return Poll::Ready(Err(Error::Closed));
         }
-        // Whoever comes later does not pass those who stand in line.
+        // No task passes those who stand in line. Threads do: they are woken as soon as there is room.
         let may_enter = place.is_some() || state.line.is_empty();
         if may_enter && queue.has_room(&state, self.pending.bytes) {
             let stood = place.take().and_then(|place| state.line.leave(place));
@@ -91,12 +91,13 @@ impl Ticket {
         if self.deadline.has_passed() {
             return Poll::Ready(Err(Error::Overloaded));
         }
-        let stood = state.line.stand(place, waker, queue.max_commands);
-        drop(state);
-        match stood {
-            Ok(_) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
+        if !state.line.takes(*place, queue.max_commands) {
+            return Poll::Ready(Err(Error::Overloaded));
         }
+        let before = state.line.stand(place, waker);
+        drop(state);
+        drop(before);
+        Poll::Pending
     }
 
     fn leave_line(&self, queue: &Queue) {

@@ -63,12 +63,21 @@ struct Batch {
     changes: KeyMap<Entry>,
     /// Answers that hold only once the frame is durable.
     waiting: Vec<(usize, Result<Answer>)>,
-    /// Attempts that the frame ends, or whose leases it makes end sooner: somebody may wait for them.
-    /// And whether it leaves them without a holder.
-    ended: Vec<(Fence, bool)>,
+    /// Attempts for which somebody may wait.
+    ended: Vec<Ended>,
     /// What the frame adds to the unfinished records; what it takes away is not counted before it
     /// is done.
     growth: Growth,
+}
+
+/// An attempt that the frame ends, or whose lease it makes end sooner.
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    fence: Fence,
+    /// It was completed or released: nobody holds it any more.
+    by_holder: bool,
+    /// The record is gone, or another attempt's.
+    is_replaced: bool,
 }
 
 impl Engine {
@@ -145,10 +154,11 @@ impl Engine {
         if changed.as_ref().is_some_and(|r| r.fence.as_u64() == next) {
             self.fence.store(next, Ordering::SeqCst);
         }
-        let has_no_holder = ends_lease(&request.command);
-        batch
-            .ended
-            .extend(ended.map(|fence| (fence, has_no_holder)));
+        batch.ended.extend(ended.map(|fence| Ended {
+            fence,
+            by_holder: ends_lease(&request.command),
+            is_replaced: changed.as_ref().is_none_or(|after| after.fence != fence),
+        }));
         batch.growth.records += growth.records;
         batch.growth.bytes += growth.bytes;
         let answer = self.granted(decided.reply, &changed);
@@ -256,11 +266,13 @@ impl Engine {
                 self.counters.changes.fetch_add(count, Ordering::Relaxed);
                 self.overlay.publish(changes);
                 batch.register_late(&self.holders);
-                for (fence, has_no_holder) in ended {
-                    if has_no_holder {
-                        self.holders.end(fence);
+                for attempt in ended {
+                    if attempt.by_holder {
+                        self.holders.end(attempt.fence);
+                    } else if attempt.is_replaced {
+                        self.holders.end_kept(attempt.fence);
                     }
-                    self.holders.waiters().notify(fence);
+                    self.holders.waiters().notify(attempt.fence);
                 }
             }
             Err(Error::Indeterminate) => drop(changes),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::bucket::buckets_for;
-use super::filter::{Banks, Filter, Probe};
+use super::filter::{Banks, Filter, LAYOUT, Probe};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::time::{Timestamp, micros};
 
@@ -117,10 +117,10 @@ impl GenerationRow {
     }
 
     /// What its stored filter is sealed under: an older one must not be taken for it.
-    pub(crate) fn filter_seal_key(&self) -> [u8; 24] {
-        let mut key = [0; 24];
+    pub(crate) fn filter_seal_key(&self) -> [u8; 25] {
+        let mut key = [LAYOUT; 25];
         key[..16].copy_from_slice(&self.id.key());
-        key[16..].copy_from_slice(&self.filter_at.to_be_bytes());
+        key[16..24].copy_from_slice(&self.filter_at.to_be_bytes());
         key
     }
 

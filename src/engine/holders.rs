@@ -85,6 +85,15 @@ impl Holders {
         self.table.lock().replace(fence, None);
     }
 
+    /// Forgets a holder whose guard is gone already and whose attempt is over: it was forgotten, or taken
+    /// over.
+    pub(crate) fn end_kept(&self, fence: Fence) {
+        let mut table = self.table.lock();
+        if matches!(table.holds.get(&fence), Some(Hold::Until(_))) {
+            table.replace(fence, None);
+        }
+    }
+
     /// Forgets those that were to be held until a time that has come.
     pub(crate) fn forget_over(&self, now: Timestamp) {
         let mut table = self.table.lock();
@@ -184,5 +193,20 @@ mod tests {
         assert_eq!(holders.status(fence, end), Holder::Gone);
         holders.forget_over(end);
         assert!(holders.table.lock().holds.is_empty());
+    }
+
+    #[test]
+    fn a_kept_hold_goes_with_its_attempt_and_a_guards_stays() {
+        let holders = Arc::new(Holders::default());
+        let (kept, guarded) = (Fence::from_u64(1), Fence::from_u64(2));
+        holders
+            .register(kept)
+            .keep_until(NOW.after(Duration::from_secs(1)));
+        let _guard = holders.register(guarded);
+        holders.end_kept(kept);
+        holders.end_kept(guarded);
+        assert_eq!(holders.status(kept, NOW), Holder::Gone);
+        assert_eq!(holders.status(guarded, NOW), Holder::Alive);
+        assert_eq!(holders.table.lock().holds.len(), 1);
     }
 }

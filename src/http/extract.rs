@@ -8,7 +8,8 @@ use http::request::Parts;
 use super::{Attempt, NotStored, Stored};
 
 /// The request has no attempt: the route is not in an [`IdempotencyLayer`](super::IdempotencyLayer),
-/// or its method is not protected, or the request has no key and needs none.
+/// or its method is not protected, or the request has no key and needs none, or it runs unprotected
+/// without the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the request is not protected by an idempotency key")]
 pub struct NoAttempt;

@@ -227,8 +227,9 @@ impl IdempotencyLayer {
         self.with(|settings| settings.is_stored = Arc::new(is_stored))
     }
 
-    /// Whether requests run unprotected, perhaps twice, when the store cannot be asked; false: they
-    /// are answered with 503.
+    /// Whether requests run unprotected, perhaps twice, when the store cannot claim their keys, for
+    /// whatever reason but a damaged record: a failing disk, a full one, too much at a time. They have
+    /// no [`Attempt`](super::Attempt) then. False: they are answered with 503.
     pub fn run_unprotected_without_store(self, unprotected: bool) -> Self {
         self.with(|settings| settings.runs_unprotected = unprotected)
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, Response, StatusCode, response};
 use tokio::runtime::Handle;
@@ -19,8 +18,9 @@ use super::stored::{Answer, Stored};
 use super::{Attempt, Body, BoxError, IdempotencyLayer, policy};
 use crate::claim::Lease;
 use crate::error::{Error, Result};
+use crate::store::StoreFuture;
 
-/// Pauses between the tries to store an answer: the operation has run, so it is worth some.
+/// Pauses between the tries to write what came of an operation: it is worth some.
 const PAUSES: [Duration; 3] = [
     Duration::from_millis(50),
     Duration::from_millis(250),
@@ -77,7 +77,7 @@ where
 impl Settings {
     /// For an operation that will not start.
     async fn give_back(&self, lease: Lease, problem: Problem) -> Response<Body> {
-        match lease.release_async().await {
+        match insistently(|| lease.release_async()).await {
             Ok(()) => self.answer(&problem),
             Err(error) => self.answer(&not_released(error)),
         }
@@ -115,7 +115,10 @@ impl Operation {
     {
         request.extensions_mut().insert(Attempt::of(&self.lease));
         match caught(answer_of(self.settings.clone(), inner, request)).await {
-            Ok(Ok(came)) => Ok(self.settle(came).await),
+            Ok(Ok(came)) => Ok(match caught(self.settle(came)).await {
+                Ok(response) => response,
+                Err(_) => self.settle_failed().await,
+            }),
             Ok(Err(error)) => {
                 self.settle_failed().await;
                 Err(error)
@@ -128,7 +131,7 @@ impl Operation {
     async fn settle(&self, came: Came) -> Response<Body> {
         let (parts, written, body) = match came {
             Came::NotStored(response) => {
-                return match self.lease.release_async().await {
+                return match insistently(|| self.lease.release_async()).await {
                     // Fenced: it is another attempt's to release.
                     Ok(()) | Err(Error::Fenced) => response,
                     Err(error) => self.settings.answer(&not_released(error)),
@@ -175,16 +178,8 @@ impl Operation {
     }
 
     async fn record(&self, stored: &Stored) -> Result<()> {
-        let bytes: Bytes = stored.encode().into();
-        for pause in PAUSES {
-            match self.lease.complete_async(bytes.clone()).await {
-                Err(Error::Overloaded | Error::NoSpace | Error::Indeterminate | Error::Io(_)) => {
-                    tokio::time::sleep(pause).await;
-                }
-                done => return done,
-            }
-        }
-        self.lease.complete_async(bytes).await
+        let bytes = stored.encode();
+        insistently(|| self.lease.complete_async(&bytes)).await
     }
 
     /// A length that does not fit would break every replay. Where there is no body it tells of
@@ -199,6 +194,19 @@ impl Operation {
             parts.headers = policy::without(&parts.headers, &CONTENT_LENGTH);
         }
     }
+}
+
+/// Tries again what may go well a moment later.
+async fn insistently(write: impl Fn() -> StoreFuture<Result<()>>) -> Result<()> {
+    for pause in PAUSES {
+        match write().await {
+            Err(Error::Overloaded | Error::NoSpace | Error::Indeterminate | Error::Io(_)) => {
+                tokio::time::sleep(pause).await;
+            }
+            done => return done,
+        }
+    }
+    write().await
 }
 
 /// Runs the operation to its answer.

@@ -3,10 +3,12 @@
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::header::EXPECT;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
+use tokio::runtime::Handle;
 use tower_service::Service;
 
 use super::body::{Read, Whole};
@@ -19,9 +21,11 @@ use crate::claim::{Claim, InFlight, StoredResponse};
 use crate::error::Error;
 use crate::fingerprint::Fingerprint;
 
-/// How much of a body that is too large is read before that is said. A client that is still sending when
-/// the connection is closed may never see the answer; one that asks first, by `Expect`, is told at once.
-const DISCARDED_BYTES: usize = 4 << 20;
+/// How much of a body that is too large is read before that is said, and for how long at most. A client
+/// that is still sending when the connection is closed may never see the answer; one that asks first, by
+/// `Expect`, is told at once.
+const DISCARDED_BYTES: usize = 16 << 20;
+const DISCARDED_FOR: Duration = Duration::from_secs(2);
 
 /// A service in an [`IdempotencyLayer`].
 ///
@@ -113,7 +117,7 @@ where
         read => {
             let problem = settings.unread(&read);
             if let (Read::TooLarge(rest), false) = (read, parts.headers.contains_key(EXPECT)) {
-                rest.discard(DISCARDED_BYTES).await;
+                discard(rest).await;
             }
             return Ok(settings.answer(&problem));
         }
@@ -130,6 +134,12 @@ where
             Some(problem) => Ok(settings.answer(&problem)),
             None => pass(inner, unprotected(parts, whole)).await,
         },
+    }
+}
+
+async fn discard(rest: Body) {
+    if Handle::try_current().is_ok() {
+        let _ = tokio::time::timeout(DISCARDED_FOR, rest.discard(DISCARDED_BYTES)).await;
     }
 }
 
@@ -195,6 +205,10 @@ impl Settings {
             Error::InvalidKey(_) => Problem::new(
                 ProblemKind::KeyInvalid,
                 "the key is longer than this service takes",
+            ),
+            Error::Corrupt { .. } => Problem::new(
+                ProblemKind::Unreadable,
+                "what is known of the key is damaged; a retry cannot help",
             ),
             _ if self.runs_unprotected => return None,
             _ => Problem::new(

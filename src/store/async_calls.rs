@@ -14,8 +14,10 @@ use crate::transition::{Command, Reply};
 /// `verify`, `unfinished` and `close`, which work long on the disk: call them from a thread for
 /// blocking work.
 ///
-/// The store's threads commit; a task never waits for a sync. What a call looks up before that, it
-/// looks up in the poll: in memory, or by a short read of the base where the filters say maybe.
+/// The store's threads commit, and a task does not wait in its poll for that. What a call looks up
+/// before, it looks up in the poll: in memory, or by a short read of the base where the filters say
+/// maybe; and where that cannot be told without the commit right, as of an expired key that may just be
+/// taken over, after the commit that is under way.
 impl Store {
     /// As [`claim`](Self::claim).
     ///

@@ -11,7 +11,8 @@ use std::task::{Context, Poll};
 /// Nothing happens before it is first polled, and after that the store's threads do the work and wake
 /// the task. Each call's docs say what becomes of it if its future is dropped half way.
 ///
-/// While it exists it is a handle of the store, and one of a lease has a share in that lease.
+/// While it exists it is a handle of the store, and one of a lease has a share in that lease. If it is
+/// the last handle, dropping it closes the store, which waits for the disk.
 ///
 /// Wakers are called by the store's threads, by callers that commit for others, and by whoever drops
 /// what others wait for. They must not wait for the store.

@@ -111,15 +111,14 @@ impl Handle {
         if self.stop.load(Ordering::SeqCst) {
             return Err(Error::Closed);
         }
-        // Recursive: a call must not wait for one that waits for it.
-        let closed = self.closed.read_recursive();
-        if *closed {
-            return Err(Error::Closed);
+        // Without waiting: whoever closes the store may wait for this thread.
+        match self.closed.try_read_recursive() {
+            Some(closed) if !*closed => Ok(Open {
+                handle: self,
+                _closed: closed,
+            }),
+            _ => Err(Error::Closed),
         }
-        Ok(Open {
-            handle: self,
-            _closed: closed,
-        })
     }
 
     /// Commits one command.
@@ -187,7 +186,12 @@ impl Handle {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        Stats::of(&self.engine, &self.queue, *self.closed.read_recursive())
+        let closed = self.closed.try_read_recursive();
+        Stats::of(
+            &self.engine,
+            &self.queue,
+            closed.is_none_or(|closed| *closed),
+        )
     }
 
     /// Closes the store; see [`Store::close`](super::Store::close).

@@ -100,7 +100,9 @@ impl<'s> ClaimRequest<'s> {
     /// over a limit, [`Limits::waiters`](crate::Limits::waiters) in all or
     /// [`Limits::waiters_per_key`](crate::Limits::waiters_per_key), or where there is nobody to wait
     /// for: an attempt that was cut short under [`Takeover::Never`]. The ends of leases are waited for
-    /// in real time: a [`ManualClock`](crate::ManualClock) that is moved wakes nobody.
+    /// in real time: a [`ManualClock`](crate::ManualClock) that is moved wakes nobody. `timeout` bounds
+    /// the waiting for others; each claim that is made meanwhile may wait for its commit besides, as
+    /// [`claim`](Self::claim) does, and fail as that does.
     ///
     /// ```
     /// use std::time::Duration;

@@ -141,11 +141,12 @@ fn the_last_handle_may_go_on_the_deadline_thread() {
     assert!(matches!(again.claim("t", "k"), Ok(Claim::InFlight(_))));
 }
 
-/// Closes the store when it is woken.
+/// Looks at the store, and closes it, when it is woken.
 struct Closing(Store, Sender<Result<()>>);
 
 impl Wake for Closing {
     fn wake(self: Arc<Self>) {
+        let _ = (self.0.stats(), self.0.peek("t", "k"));
         self.1.send(self.0.close()).unwrap();
     }
 }

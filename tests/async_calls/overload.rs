@@ -82,6 +82,32 @@ fn a_task_whose_time_is_over_is_told_what_became_of_its_command() {
 }
 
 #[test]
+fn a_key_stays_held_if_its_completion_is_dropped_in_line() {
+    let (store, gate, _) = gated(room_for_one);
+    let held = match store.claim("t", "held").unwrap() {
+        Claim::Claimed(lease) => lease,
+        other => panic!("{other:?}"),
+    };
+    gate.shut();
+    let mut others: Vec<_> = ["committed", "queued"]
+        .map(|key| Task::new(store.claim_async("t", key)))
+        .into();
+    assert!(others[0].poll().is_pending());
+    gate.until_reached();
+    assert!(others[1].poll().is_pending());
+    let mut in_line = Task::new(held.complete_async("done"));
+    assert!(in_line.poll().is_pending());
+    // As at the end of a timeout, with `?` behind it.
+    drop((in_line, held));
+    gate.open();
+    for task in others {
+        assert!(task.finish().is_ok());
+    }
+    let again = store.claim("t", "held").unwrap();
+    assert!(matches!(&again, Claim::InFlight(running) if !running.is_interrupted()));
+}
+
+#[test]
 fn tasks_are_answered_after_each_other_without_end() {
     let (store, _, _) = gated(room_for_one);
     for n in 0..100 {

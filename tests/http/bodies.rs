@@ -87,6 +87,15 @@ async fn a_client_that_sends_far_too_much_still_sees_413() {
 }
 
 #[tokio::test]
+async fn a_client_that_announces_too_much_and_sends_nothing_is_told_so() {
+    let server = Server::start(async || "created").await;
+    let head = "POST /op HTTP/1.1\r\nHost: h\r\nConnection: close\r\nIdempotency-Key: k\r\nContent-Length: 2000000\r\n\r\n";
+    let answer = server.raw(head).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert_eq!(server.calls(), 0);
+}
+
+#[tokio::test]
 async fn a_request_that_breaks_off_claims_nothing() {
     let server = Server::start(async |body: Bytes| body).await;
     for head in [

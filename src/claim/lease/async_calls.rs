@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Lease, response_of};
 use crate::claim::StoredResponse;
 use crate::engine::Request;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::store::StoreFuture;
 use crate::transition::Command;
@@ -16,8 +16,8 @@ use crate::transition::Command;
 ///
 /// **Cancel safety**: dropped before it is first polled, or while the queue is full, such a future does
 /// nothing. Once its command is in the queue it is *accepted*: it is carried out though the future be
-/// dropped, and the lease with it. The holder stays until then; should an accepted completion fail, the
-/// lease stays held to its end, because the operation did run.
+/// dropped, and the lease with it. The holder stays until then. Should a completion fail, or be dropped
+/// while it waits for room in the queue, the lease stays held to its end, because the operation did run.
 impl Lease {
     /// As [`save_recovery_point`](Self::save_recovery_point).
     ///
@@ -100,8 +100,10 @@ impl Lease {
         let share = self.share.clone();
         let completed = self.carry_out_async(complete);
         async move {
+            // The operation did run. If this is dropped, or refused, before it comes to the queue, nobody
+            // else will say so.
+            share.note_complete(Some(&Error::Indeterminate));
             let finished = completed.await.and_then(response_of);
-            // Of what was refused before it came to the queue, nobody else knows.
             share.note_complete(finished.as_ref().err());
             finished
         }

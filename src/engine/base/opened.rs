@@ -12,7 +12,8 @@ use crate::sync::RwLock;
 
 /// The file, open, with the snapshot of its last commit, which readers share: to begin one, and to open
 /// a table in it, costs more than to find a row. A commit gives back the pages that it frees only if
-/// nobody reads older ones, so for as long as it takes, readers begin their own.
+/// nobody reads older ones, so for as long as it takes, readers begin their own; and so they do after a
+/// reopening, until the next one.
 #[derive(Debug)]
 pub(super) struct Opened {
     // First: it must be gone before the file is.

@@ -109,11 +109,11 @@ impl<'c> Staged<'c> {
     ) -> Result<()> {
         self.close_due(transaction)?;
         let mut changes = BTreeMap::<GenerationId, Vec<Change<'_>>>::new();
-        for write in chunk {
+        for (write, copies) in chunk.iter().zip(self.possible_copies(chunk)) {
             if write.entry.is_none() && bugs::is(Bug::TombstoneLost) {
                 continue;
             }
-            self.stage(transaction, write, &mut changes)?;
+            self.stage(transaction, write, &copies, &mut changes)?;
         }
         for (id, changes) in &changes {
             self.change_generation(transaction, *id, changes)?;
@@ -127,11 +127,26 @@ impl<'c> Staged<'c> {
         self.ledger.write_store(transaction)
     }
 
+    /// For each key, the generations that may have a copy of its record, but for those that this
+    /// transaction makes. The filters are asked in the order in which they lie in memory.
+    fn possible_copies(&self, chunk: &[Write<'_>]) -> Vec<Vec<GenerationId>> {
+        let probes = chunk.iter().map(|write| Probe::of(write.hash)).enumerate();
+        let mut probes: Vec<(usize, Probe)> = probes.collect();
+        probes.sort_unstable_by_key(|(_, probe)| probe.place());
+        let mut all = vec![Vec::new(); chunk.len()];
+        for (n, probe) in probes {
+            let candidates = self.before.candidates(&probe).into_iter();
+            all[n] = candidates.map(|generation| generation.id).collect();
+        }
+        all
+    }
+
     /// Notes what a record changes in the generations, and changes the unfinished ones.
     fn stage<'e>(
         &mut self,
         transaction: &mut Transaction<'_>,
         write: &Write<'e>,
+        copies: &[GenerationId],
         changes: &mut BTreeMap<GenerationId, Vec<Change<'e>>>,
     ) -> Result<()> {
         let (name, hash) = (write.key.as_bytes(), write.hash);
@@ -165,9 +180,9 @@ impl<'c> Staged<'c> {
         };
         let probe = Probe::of(hash);
         let made = self.made.iter().filter(|g| g.may_contain(&probe));
-        for generation in self.before.candidates(&probe).into_iter().chain(made) {
-            if target != Some(generation.id) {
-                add(generation.id, None);
+        for id in copies.iter().copied().chain(made.map(|g| g.id)) {
+            if target != Some(id) {
+                add(id, None);
             }
         }
         if let Some(generation) = target.and_then(|id| self.generations.get(&id)) {
