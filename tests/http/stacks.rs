@@ -267,7 +267,7 @@ impl http_body::Body for Counted {
 /// On a real network a client that is still sending may lose the answer to a reset.
 #[tokio::test]
 async fn of_a_body_that_is_too_large_some_more_is_read_before_that_is_said() {
-    for (frames, expect, read) in [(3, false, 3), (3, true, 2), (100, false, 4)] {
+    for (frames, expect, read) in [(3, false, 3), (3, true, 2), (100, false, 16)] {
         let (_store, layer) = layer();
         let service = ServiceBuilder::new()
             .layer(layer)
