@@ -135,12 +135,6 @@ impl<T> RwLock<T> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As `read`: under the checkers no reader waits for a writer that waits. A thread that reads
-    /// within its own reading is an error to them.
-    pub(crate) fn read_recursive(&self) -> RwLockReadGuard<'_, T> {
-        self.read()
-    }
-
     pub(crate) fn try_read_recursive(&self) -> Option<RwLockReadGuard<'_, T>> {
         match self.0.try_read() {
             Ok(guard) => Some(guard),
