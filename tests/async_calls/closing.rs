@@ -10,7 +10,7 @@ use std::time::Duration;
 use firstclaim::{Claim, Error, Result, Store, StoreFuture, Takeover};
 
 use crate::executor::Task;
-use crate::gate::{builder, gated, until};
+use crate::gate::{builder, gated, lease, until};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -18,10 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[test]
 fn a_close_carries_out_what_waits_and_refuses_what_has_no_place_yet() {
     let (store, gate, disk) = gated(|builder| builder.queue_commands(1));
-    let held = match store.claim("t", "held").unwrap() {
-        Claim::Claimed(lease) => lease,
-        other => panic!("{other:?}"),
-    };
+    let held = lease(store.claim("t", "held"));
     gate.shut();
     let mut committed = Task::new(store.claim_async("t", "committed"));
     assert!(committed.poll().is_pending());
@@ -109,10 +106,7 @@ fn drop_when_woken<T: 'static>(future: StoreFuture<T>, store: Store) -> Receiver
 #[test]
 fn the_last_handle_may_go_on_the_committer_thread() {
     let (store, gate, disk) = gated(|builder| builder);
-    let held = match store.claim("t", "held").unwrap() {
-        Claim::Claimed(lease) => lease,
-        other => panic!("{other:?}"),
-    };
+    let held = lease(store.claim("t", "held"));
     gate.shut();
     let thread = drop_when_woken(store.claim_async("t", "k"), store);
     gate.until_reached();
@@ -155,10 +149,7 @@ impl Wake for Closing {
 fn a_waker_may_close_the_store() {
     for leads in [false, true] {
         let (store, gate, _) = gated(|builder| builder);
-        let held = match store.claim("t", "k").unwrap() {
-            Claim::Claimed(lease) => lease,
-            other => panic!("{other:?}"),
-        };
+        let held = lease(store.claim("t", "k"));
         let (told, closed) = channel();
         let waker = Waker::from(Arc::new(Closing(store.clone(), told)));
         let mut waiting = Box::pin(store.claim_or_wait_async("t", "k", HOUR));

@@ -4,10 +4,10 @@
 use std::task::Poll;
 use std::time::Duration;
 
-use firstclaim::{Claim, Lease, Peek, Previous, Result, Store, StoreFuture, Takeover};
+use firstclaim::{Claim, Lease, Peek, Previous, Store, StoreFuture, Takeover};
 
 use crate::executor::Task;
-use crate::gate::{Gate, gated, until};
+use crate::gate::{Gate, gated, lease, until};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -75,13 +75,6 @@ impl World {
         until("a lease that nobody holds", || {
             self.store.stats().leases == 0
         });
-    }
-}
-
-fn lease(claim: Result<Claim>) -> Lease {
-    match claim.unwrap() {
-        Claim::Claimed(lease) => lease,
-        other => panic!("{other:?}"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use firstclaim::{Builder, Limits, Store};
+use firstclaim::{Builder, Claim, Lease, Limits, Result, Store};
 
 use crate::faults::{Fate, FaultDisk, Op};
 
@@ -61,6 +61,14 @@ impl Gate {
             true => Fate::Fails(ErrorKind::Other),
             false => Fate::Happens,
         }
+    }
+}
+
+/// The lease that a claim is to give.
+pub fn lease(claim: Result<Claim>) -> Lease {
+    match claim.unwrap() {
+        Claim::Claimed(lease) => lease,
+        other => panic!("{other:?}"),
     }
 }
 

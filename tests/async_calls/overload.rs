@@ -5,7 +5,7 @@ use std::time::Duration;
 use firstclaim::{Builder, Claim, Error};
 
 use crate::executor::{Task, block_on};
-use crate::gate::{gated, until};
+use crate::gate::{gated, lease, until};
 
 const SOON: Duration = Duration::from_millis(500);
 
@@ -60,10 +60,7 @@ fn a_task_that_leaves_the_line_makes_room_in_it() {
 #[test]
 fn a_task_whose_time_is_over_is_told_what_became_of_its_command() {
     let (store, gate, _) = gated(|builder| room_for_one(builder).queue_wait(SOON));
-    let held = match store.claim("t", "held").unwrap() {
-        Claim::Claimed(lease) => lease,
-        other => panic!("{other:?}"),
-    };
+    let held = lease(store.claim("t", "held"));
     gate.shut();
     let mut committed = Task::new(store.claim_async("t", "committed"));
     assert!(committed.poll().is_pending());
@@ -84,10 +81,7 @@ fn a_task_whose_time_is_over_is_told_what_became_of_its_command() {
 #[test]
 fn a_key_stays_held_if_its_completion_is_dropped_in_line() {
     let (store, gate, _) = gated(room_for_one);
-    let held = match store.claim("t", "held").unwrap() {
-        Claim::Claimed(lease) => lease,
-        other => panic!("{other:?}"),
-    };
+    let held = lease(store.claim("t", "held"));
     gate.shut();
     let mut others: Vec<_> = ["committed", "queued"]
         .map(|key| Task::new(store.claim_async("t", key)))

@@ -71,3 +71,46 @@ impl List {
             .sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::seal_bytes;
+    use crate::engine::catalog::ledger::{FILTERS, Ledger};
+    use crate::engine::catalog::load_generations;
+    use crate::engine::filter::Banks;
+    use crate::engine::testing::{engine, run};
+    use crate::time::ManualClock;
+    use std::time::Duration;
+
+    /// Whether a filter is believed whose seal is under the first so many bytes of its key.
+    fn is_believed(key_bytes: usize) -> bool {
+        let engine = engine(&ManualClock::new());
+        run(&engine, "k", Duration::from_secs(60));
+        engine.checkpoint().unwrap();
+        let catalog = engine.catalog();
+        let mut ledger = catalog.ledger.lock();
+        let row = ledger.generations.values_mut().next().unwrap();
+        row.filter_at = row.put_bytes;
+        let row = *row;
+        let filter = Banks::default().filter_for(row.capacity_rows);
+        let sealed = seal_bytes(&row.filter_seal_key()[..key_bytes], &filter.to_bytes());
+        let put = |transaction: &mut crate::engine::base::Transaction<'_>| {
+            ledger.write_generation(transaction, row.id)?;
+            transaction.put(FILTERS, &row.id.key(), &sealed)
+        };
+        catalog.base.write(put).unwrap();
+        let loaded = catalog.base.read(|snapshot| {
+            let ledger = Ledger::read(snapshot)?;
+            load_generations(snapshot, &ledger, &List::default(), &Banks::default())
+        });
+        let loaded = loaded.unwrap();
+        loaded.iter().all(|generation| generation.filter_is_ready())
+    }
+
+    #[test]
+    fn a_filter_that_is_not_sealed_with_its_layout_is_not_believed() {
+        assert!(is_believed(25));
+        assert!(!is_believed(24));
+    }
+}
