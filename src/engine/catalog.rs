@@ -12,6 +12,7 @@ mod staged;
 mod sweep;
 mod verify;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -313,43 +314,53 @@ fn keep_newer(best: &mut Option<Record>, other: Option<Record>) {
     }
 }
 
-/// The generations that the ledger lists; those already known keep their filters.
+/// The generations that the ledger lists; those already known keep their filters. The others have their
+/// stored ones, if those are whole and nothing was put since; else an empty one that is not ready: then it
+/// may hold any key.
 fn load_generations(
     snapshot: &Snapshot,
     ledger: &Ledger,
     known: &List,
     banks: &Banks,
 ) -> Result<List> {
+    let rows = ledger.generations.values();
+    let unknown = rows.filter(|row| known.iter().all(|g| g.id != row.id));
     let filters = snapshot.table(FILTERS)?;
-    let mut list = Vec::with_capacity(ledger.generations.len());
-    for row in ledger.generations.values() {
-        let before = known.iter().find(|g| g.id == row.id);
-        list.push(match before {
-            Some(generation) => {
-                generation.set_rows(row.tally.rows);
-                generation.clone()
-            }
-            None => Arc::new(load_generation(filters.as_ref(), row, banks)?),
+    let mut failed = Ok(());
+    let stored = unknown.filter_map(|row| {
+        let bytes = filters.as_ref().map(|table| stored_filter(table, row))?;
+        let bytes = bytes.unwrap_or_else(|error| {
+            failed = Err(error);
+            None
         });
-    }
-    Ok(List::of(list))
+        Some((row.id, bytes?))
+    });
+    let mut loaded: BTreeMap<_, _> = banks.load(stored).into_iter().collect();
+    failed?;
+    let generation = |row: &GenerationRow| match known.iter().find(|g| g.id == row.id) {
+        Some(generation) => {
+            generation.set_rows(row.tally.rows);
+            generation.clone()
+        }
+        None => Arc::new(Generation::loaded(row, loaded.remove(&row.id), banks)),
+    };
+    Ok(List::of(
+        ledger.generations.values().map(generation).collect(),
+    ))
 }
 
-/// A generation with its stored filter if that is whole and nothing was put since, else with an empty
-/// one that is not ready: then it may hold any key.
-fn load_generation(
-    filters: Option<&SnapshotTable>,
-    row: &GenerationRow,
-    banks: &Banks,
-) -> Result<Generation> {
+/// The bytes of a generation's stored filter, if that has all its keys.
+fn stored_filter(filters: &SnapshotTable, row: &GenerationRow) -> Result<Option<Vec<u8>>> {
     let is_complete = row.filter_at == row.put_bytes
         || bugs::is(Bug::StaleFilterTrusted)
         || (row.closed && bugs::is(Bug::ClosedGenerationTakesPut));
-    let stored = match filters {
-        Some(table) if is_complete => table.find(&row.id.key(), |bytes| {
-            banks.filter_from_bytes(open_bytes(&row.filter_seal_key(), bytes).ok()?)
-        })?,
-        _ => None,
-    };
-    Ok(Generation::loaded(row, stored.flatten(), banks))
+    if !is_complete {
+        return Ok(None);
+    }
+    let found = filters.find(&row.id.key(), |bytes| {
+        open_bytes(&row.filter_seal_key(), bytes)
+            .ok()
+            .map(<[u8]>::to_vec)
+    })?;
+    Ok(found.flatten())
 }

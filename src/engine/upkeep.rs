@@ -131,7 +131,7 @@ impl Engine {
 
     /// Whether part of the base has not been read through since it was loaded.
     pub(crate) fn is_unverified(&self) -> bool {
-        self.catalog.is_unverified()
+        self.catalog.unverified() > 0
     }
 
     /// Makes long readings end early, and wakes whoever waits for work.

@@ -22,6 +22,9 @@ pub struct Stats {
     pub base_records: u64,
     /// Tables of the base they are in.
     pub generations: usize,
+    /// Tables of the base that have not been read through since the opening: a thread does so in the
+    /// background, and until then a lost row can make a key look vacant.
+    pub unverified: usize,
     /// Bytes of the filters in memory.
     pub filter_bytes: usize,
     /// Commands waiting to be committed.
@@ -55,6 +58,7 @@ impl Stats {
             overlay_records,
             base_records,
             generations,
+            unverified: engine.catalog().unverified(),
             filter_bytes,
             queued: queue.len(),
             batches: counters.frames.load(Ordering::Relaxed),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::filter::{Bank, LANES, Probe};
+use crate::engine::filter::{Bank, Probe};
 use crate::engine::generation::Generation;
 
 /// The generations in use, oldest first.
@@ -18,7 +18,7 @@ pub(crate) struct List {
 #[derive(Debug)]
 struct Shelf {
     bank: Arc<Bank>,
-    generations: [Option<Arc<Generation>>; LANES],
+    generations: Vec<Option<Arc<Generation>>>,
 }
 
 impl List {
@@ -30,7 +30,7 @@ impl List {
             let at = known.unwrap_or_else(|| {
                 list.shelves.push(Shelf {
                     bank: bank.clone(),
-                    generations: Default::default(),
+                    generations: vec![None; bank.lanes()],
                 });
                 list.shelves.len() - 1
             });
@@ -52,11 +52,12 @@ impl List {
         let mut found: Vec<_> = self.unready.iter().collect();
         found.retain(|generation| !generation.filter_is_ready());
         for shelf in &self.shelves {
-            let passing = shelf.bank.passing(probe);
-            if passing.contains(&true) {
-                let passing = shelf.generations.iter().zip(passing);
-                let passing = passing.filter_map(|(g, passes)| g.as_ref().filter(|_| passes));
-                found.extend(passing.filter(|generation| generation.filter_is_ready()));
+            let mut passing = shelf.bank.passing(probe);
+            while passing != 0 {
+                let lane = passing.trailing_zeros() as usize;
+                let generation = shelf.generations[lane].as_ref();
+                found.extend(generation.filter(|g| g.filter_is_ready()));
+                passing &= passing - 1;
             }
         }
         found.sort_unstable_by_key(|generation| generation.id);

@@ -11,7 +11,7 @@ use crate::bugs::{self, Bug};
 use crate::codec::{checksum, encode_record, seal_bytes};
 use crate::engine::base::Transaction;
 use crate::engine::bucket::{self, Contents, entry_bytes};
-use crate::engine::filter::{Banks, Probe};
+use crate::engine::filter::{Banks, Probe, room_for};
 use crate::engine::generation::{
     Capacity, Generation, GenerationId, GenerationRow, Tally, bucket as time_bucket,
 };
@@ -286,7 +286,7 @@ impl<'c> Staged<'c> {
             }
             row.closed = true;
             self.touched.insert(row.id);
-            if row.tally.rows < row.capacity_rows / 4 * 3 {
+            if generation.filter.is_oversized_for(row.tally.rows) {
                 let filter = self.banks.filter_for(row.tally.rows);
                 let mut read = Tally::default();
                 transaction.for_each(&generation.table, |_, row| {
@@ -360,7 +360,7 @@ struct Change<'e> {
 /// What a generation is made for whose bucket gets that much in this checkpoint.
 fn capacity(expected: Capacity) -> Capacity {
     let rows = expected.rows.saturating_mul(CAPACITY_FACTOR);
-    let rows = rows.clamp(*CAPACITY_ROWS.start(), *CAPACITY_ROWS.end());
+    let rows = room_for(rows.clamp(*CAPACITY_ROWS.start(), *CAPACITY_ROWS.end()));
     let row_bytes = RECORD_BYTES + expected.bytes / expected.rows.max(1);
     Capacity {
         rows,

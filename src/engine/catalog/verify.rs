@@ -44,10 +44,11 @@ impl Catalog {
         Ok(found)
     }
 
-    /// Whether a table has not been read through since it was loaded.
-    pub(crate) fn is_unverified(&self) -> bool {
+    /// How many tables have not been read through since they were loaded.
+    pub(crate) fn unverified(&self) -> usize {
         let list = self.list.read();
-        !self.unfinished_verified.load(Ordering::SeqCst) || list.iter().any(|g| !g.is_verified())
+        let generations = list.iter().filter(|g| !g.is_verified()).count();
+        generations + usize::from(!self.unfinished_verified.load(Ordering::SeqCst))
     }
 
     /// Reads through one table that has not been since it was loaded.
