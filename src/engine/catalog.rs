@@ -37,6 +37,9 @@ use crate::record::Record;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::time::{Deadline, Timestamp};
 
+/// Whoever works through many records lets others run after so many: a scheduler would take the core
+/// away only after some milliseconds, and for as long all callers that it gave to this core would wait.
+const RECORDS_PER_TURN: usize = 16;
 /// A reader reopens a base that failed no more often than this.
 const PAUSE_BETWEEN_HEALINGS: Duration = Duration::from_millis(50);
 

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::thread::yield_now;
 
-use super::Catalog;
 use super::checkpoint::{Applied, Write};
 use super::ledger::{FILTERS, Ledger, StoreRow, UNFINISHED};
 use super::list::List;
+use super::{Catalog, RECORDS_PER_TURN};
 use crate::bugs::{self, Bug};
 use crate::codec::{checksum, encode_record, seal_bytes};
 use crate::engine::base::Transaction;
@@ -109,7 +110,10 @@ impl<'c> Staged<'c> {
     ) -> Result<()> {
         self.close_due(transaction)?;
         let mut changes = BTreeMap::<GenerationId, Vec<Change<'_>>>::new();
-        for (write, copies) in chunk.iter().zip(self.possible_copies(chunk)) {
+        for (n, (write, copies)) in chunk.iter().zip(self.possible_copies(chunk)).enumerate() {
+            if n % RECORDS_PER_TURN == 0 {
+                yield_now();
+            }
             if write.entry.is_none() && bugs::is(Bug::TombstoneLost) {
                 continue;
             }
@@ -134,7 +138,10 @@ impl<'c> Staged<'c> {
         let mut probes: Vec<(usize, Probe)> = probes.collect();
         probes.sort_unstable_by_key(|(_, probe)| probe.place());
         let mut all = vec![Vec::new(); chunk.len()];
-        for (n, probe) in probes {
+        for (turn, (n, probe)) in probes.into_iter().enumerate() {
+            if turn % RECORDS_PER_TURN == 0 {
+                yield_now();
+            }
             let candidates = self.before.candidates(&probe).into_iter();
             all[n] = candidates.map(|generation| generation.id).collect();
         }
@@ -207,6 +214,7 @@ impl<'c> Staged<'c> {
         let before = row.tally;
         let row_key = |change: &Change<'_>| bucket::row_key(change.hash, buckets);
         for same_bucket in changes.chunk_by(|one, next| row_key(one) == row_key(next)) {
+            yield_now();
             let key = row_key(&same_bucket[0]);
             let old = transaction.get(&table, &key)?;
             let mut contents = old.as_deref().map_or_else(Contents::default, Contents::of);

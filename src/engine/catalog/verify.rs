@@ -1,6 +1,7 @@
 //! Reading the whole base through.
 
 use std::sync::Arc;
+use std::thread::yield_now;
 
 use super::ledger::{Ledger, UNFINISHED};
 use super::{Catalog, open_table};
@@ -188,6 +189,7 @@ impl Catalog {
         let mut tally = Tally::default();
         table.for_each(|key, row| {
             end_if(stop)?;
+            yield_now();
             let is_found = table.find(key, |again| again == row)? == Some(true);
             if let Err(damage) = open_bytes(key, row) {
                 found.note_damage(format!("{}, row {key:?}: {damage}", generation.table));
