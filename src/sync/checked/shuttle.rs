@@ -132,9 +132,4 @@ impl AtomicU64 {
         choose(order);
         self.0.fetch_add(value, order)
     }
-
-    pub(crate) fn fetch_or(&self, value: u64, order: Ordering) -> u64 {
-        choose(order);
-        self.0.fetch_or(value, order)
-    }
 }
