@@ -21,7 +21,7 @@ const MAX_BODY_BYTES: usize = 64 * MIB;
 /// No segment may be longer.
 const MAX_JOURNAL_BYTES: u64 = 1 << 30;
 /// Records in a transaction of a checkpoint. Not few: with each, redb writes its account of all pages.
-const TRANSACTION_RECORDS: usize = 16_384;
+const TRANSACTION_RECORDS: usize = 8_192;
 /// How long to sleep between tries to take a directory that is in use.
 const LOCK_POLL: Duration = Duration::from_millis(10);
 
@@ -247,7 +247,9 @@ impl Builder {
         self
     }
 
-    /// The memory the base may use for its pages, at least 1 MiB; 64 MiB.
+    /// The memory the base may use for its pages, at least 1 MiB; 64 MiB. Half of it is for the pages
+    /// that are kept to be read again, half for those of a commit under way and for what lies between
+    /// pages in the allocator.
     pub fn base_cache_bytes(mut self, bytes: usize) -> Self {
         self.base_cache_bytes = bytes;
         self

@@ -19,6 +19,7 @@ pub(crate) mod journal;
 mod look;
 mod opening;
 mod overlay;
+mod pace;
 mod seal;
 #[cfg(test)]
 pub(crate) mod testing;

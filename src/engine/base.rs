@@ -46,6 +46,8 @@ pub(crate) struct Base {
     database: RwLock<Option<Opened>>,
     /// An I/O error happened: nothing more will succeed until the file is reopened.
     broken: Arc<AtomicBool>,
+    /// The disk was full for the last write.
+    lacks_space: AtomicBool,
 }
 
 impl Base {
@@ -67,6 +69,7 @@ impl Base {
             cache_bytes,
             database: RwLock::new(Some(Opened::of(database))),
             broken,
+            lacks_space: AtomicBool::new(false),
         };
         base.write(fill)?;
         base.close();
@@ -83,6 +86,7 @@ impl Base {
             cache_bytes,
             database: RwLock::new(None),
             broken: Arc::new(AtomicBool::new(true)),
+            lacks_space: AtomicBool::new(false),
         };
         base.reopen()?;
         Ok(base)
@@ -131,6 +135,8 @@ impl Base {
 
     /// Runs `write` in one transaction and commits it durably. After an error the transaction may
     /// or may not have happened.
+    ///
+    /// If the disk was full for the last one, this one finds all pages free that nobody needs.
     pub(crate) fn write<T>(
         &self,
         write: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
@@ -140,10 +146,13 @@ impl Base {
             return Err(io::Error::other("the base is not open").into());
         };
         let result = contained(|| {
-            let begun = opened.database.begin_write();
-            let mut inner = begun.map_err(|e| failed(e.into()))?;
-            inner.set_two_phase_commit(!bugs::is(Bug::OnePhaseBaseCommits));
-            inner.set_quick_repair(!bugs::is(Bug::OnePhaseBaseCommits));
+            if self.lacks_space.load(Ordering::SeqCst) {
+                opened.withdraw_latest();
+                let empty = begin_write(&opened.database)?;
+                empty.commit().map_err(|e| failed(e.into()))?;
+                self.lacks_space.store(false, Ordering::SeqCst);
+            }
+            let inner = begin_write(&opened.database)?;
             let mut transaction = Transaction {
                 inner: &inner,
                 tables: HashMap::new(),
@@ -155,8 +164,11 @@ impl Base {
             opened.renew_by(|| inner.commit().map_err(|e| failed(e.into())))?;
             Ok(result)
         });
-        if result.is_err() {
+        if let Err(error) = &result {
             self.broken.store(true, Ordering::SeqCst);
+            if matches!(error, Error::NoSpace) {
+                self.lacks_space.store(true, Ordering::SeqCst);
+            }
         }
         result
     }
@@ -209,7 +221,7 @@ impl ReadOnlyBase {
         let backend = FileBackend::over(file, &broken);
         let database = contained(|| {
             let builder = &mut Database::builder();
-            let opened = builder.set_cache_size(cache_bytes);
+            let opened = builder.set_cache_size(counted(cache_bytes));
             let opened = opened.open_read_only_with_backend(backend);
             opened.map_err(|e| failed(e.into()))
         })?;
@@ -323,6 +335,14 @@ impl<'t> Transaction<'t> {
     }
 }
 
+fn begin_write(database: &Database) -> Result<WriteTransaction> {
+    let begun = database.begin_write();
+    let mut transaction = begun.map_err(|e| failed(e.into()))?;
+    transaction.set_two_phase_commit(!bugs::is(Bug::OnePhaseBaseCommits));
+    transaction.set_quick_repair(!bugs::is(Bug::OnePhaseBaseCommits));
+    Ok(transaction)
+}
+
 fn open_database(
     file: Arc<dyn DiskFile>,
     cache_bytes: usize,
@@ -331,10 +351,17 @@ fn open_database(
     let backend = FileBackend::over(file, broken);
     contained(|| {
         Database::builder()
-            .set_cache_size(cache_bytes)
+            .set_cache_size(counted(cache_bytes))
             .create_with_backend(backend)
             .map_err(|e| failed(e.into()))
     })
+}
+
+/// What redb may count of so much memory: it counts the bytes of its pages alone, not those of the
+/// commit under way nor what an allocator keeps between pages that come and go, which was seen to be
+/// as much again.
+fn counted(cache_bytes: usize) -> usize {
+    cache_bytes / 2
 }
 
 /// What redb's errors mean here.

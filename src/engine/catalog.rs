@@ -37,9 +37,6 @@ use crate::record::Record;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
 use crate::time::{Deadline, Timestamp};
 
-/// Whoever works through many records lets others run after so many: a scheduler would take the core
-/// away only after some milliseconds, and for as long all callers that it gave to this core would wait.
-const RECORDS_PER_TURN: usize = 16;
 /// A reader reopens a base that failed no more often than this.
 const PAUSE_BETWEEN_HEALINGS: Duration = Duration::from_millis(50);
 
@@ -78,13 +75,16 @@ impl Catalog {
 
     /// Opens the base that is there.
     pub(crate) fn open(disk: &Arc<dyn Disk>, options: &EngineOptions) -> Result<Self> {
-        let base = Base::open(disk.clone(), options.base_cache_bytes)?;
         let banks = Banks::default();
-        let (ledger, list) = base.read(|snapshot| {
+        // The filters are read once, and their pages are large: with a cache they would lie in it.
+        let uncached = Base::open(disk.clone(), 0)?;
+        let (ledger, list) = uncached.read(|snapshot| {
             let ledger = Ledger::read(snapshot)?;
             let list = load_generations(snapshot, &ledger, &List::default(), &banks)?;
             Ok((ledger, list))
         })?;
+        uncached.close();
+        let base = Base::open(disk.clone(), options.base_cache_bytes)?;
         Ok(Catalog {
             base,
             transaction_records: options.transaction_records.max(1),

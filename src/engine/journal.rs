@@ -3,6 +3,7 @@
 //! A batch is one frame, appended to a preallocated segment and synced once. When a segment is
 //! full, its last frame names the next one.
 
+mod area;
 pub(crate) mod frame;
 pub(crate) mod recovery;
 pub(crate) mod segment;

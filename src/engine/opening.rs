@@ -14,6 +14,7 @@ use super::journal::recovery::{Origin, Recovered, recover};
 use super::journal::segment::{SPARE_FILE, can_be_recycled, number_of};
 use super::journal::{Journal, JournalTerms, Spares, shortest_segment};
 use super::overlay::{Entry, Overlay, Slot};
+use super::pace::Pace;
 use super::seal::{self, Seal};
 use super::{Counters, Engine, EngineOptions};
 use crate::bugs::{self, Bug};
@@ -128,11 +129,12 @@ impl Engine {
             },
             false => applied,
         };
-        catalog.apply(entries.iter(), applied, fence, time.now())?;
+        let due = || f64::INFINITY;
+        catalog.apply(entries.iter(), applied, fence, time.now(), &due)?;
         overlay.note_in_base(entries);
         if seal == Seal::Broken {
             // Before anything is answered; what it finds it marks.
-            let found = catalog.verify(&AtomicBool::new(false))?;
+            let found = catalog.verify(&AtomicBool::new(false), &Pace::hurried())?;
             trouble = found.first_damage;
             // Not earlier: an opening that is cut short must not hide from the next one that the base
             // was damaged.

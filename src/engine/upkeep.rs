@@ -6,6 +6,7 @@ use super::Engine;
 use super::catalog::{Applied, Verification};
 use super::commit::Request;
 use super::overlay::{Frozen, Slot};
+use super::pace::Pace;
 use super::seal;
 use crate::bugs::{self, Bug};
 use crate::error::{Error, Result};
@@ -14,6 +15,8 @@ use crate::sync::Ordering;
 use crate::time::Timestamp;
 use crate::transition::{Command, Reply};
 
+/// A checkpoint is to be done before so much of the next segment is filled: well before commits wait.
+const FILLED_AFTER_CHECKPOINT: f64 = 0.6;
 /// A commit removes no more expired unfinished records.
 const EXPIRIES_PER_COMMIT: usize = 1024;
 
@@ -86,11 +89,12 @@ impl Engine {
         };
         let fence = self.fence.load(Ordering::SeqCst);
         let now = self.time.now();
+        let due = || self.checkpoint_due();
         if bugs::is(Bug::FrozenDroppedEarly) {
             self.overlay.drop_frozen();
         }
         self.catalog
-            .apply(frozen.entries.iter(), applied, fence, now)?;
+            .apply(frozen.entries.iter(), applied, fence, now, &due)?;
         self.overlay.drop_frozen();
         self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
         if let Some(old) = &frozen.old_segment {
@@ -98,6 +102,19 @@ impl Engine {
             let _ = self.spares.keep(&*self.disk, old.clone());
         }
         Ok(())
+    }
+
+    /// How much of a checkpoint is to be done by now: all of it while the segment being written has
+    /// room left. Else whoever commits waits for it.
+    fn checkpoint_due(&self) -> f64 {
+        let room = self.room.load(Ordering::SeqCst) as f64;
+        let filled = 1.0 - room / self.options.journal_bytes as f64;
+        filled / FILLED_AFTER_CHECKPOINT
+    }
+
+    /// The same of all other upkeep: nothing, unless it keeps a checkpoint waiting.
+    fn upkeep_due(&self) -> f64 {
+        if self.has_frozen() { f64::INFINITY } else { 0.0 }
     }
 
     /// Whether there is something frozen to be written.
@@ -120,7 +137,9 @@ impl Engine {
     /// # Errors
     /// As [`verify`](Self::verify).
     pub(crate) fn verify_one(&self) -> Result<()> {
-        let found = self.catalog.verify_one(&self.stopping)?;
+        let due = || self.upkeep_due();
+        let pace = Pace::of(1, &due);
+        let found = self.catalog.verify_one(&self.stopping, &pace)?;
         self.note_damage(found).map(drop)
     }
 
@@ -158,6 +177,10 @@ impl Engine {
 
     /// Makes the next segment ready ahead of its need.
     pub(crate) fn prepare_segment(&self) -> Result<()> {
+        if self.has_frozen() {
+            // The segment that it came from will be it.
+            return Ok(());
+        }
         Ok(self
             .spares
             .prepare(&*self.disk, self.options.journal_bytes)?)
@@ -203,7 +226,9 @@ impl Engine {
     /// # Errors
     /// As a sweep.
     pub fn sweep_one(&self) -> Result<Option<u64>> {
-        self.catalog.drop_one_expired(self.time.now())
+        let due = || self.upkeep_due();
+        let pace = Pace::of(1, &due);
+        pace.with_pages(|| self.catalog.drop_one_expired(self.time.now()))
     }
 
     /// Those of some unfinished records that have expired.
@@ -245,7 +270,8 @@ impl Engine {
     /// `Closed` if the store is closed meanwhile.
     pub fn verify(&self) -> Result<Verified> {
         self.catalog.heal()?;
-        let found = self.catalog.verify(&self.stopping)?;
+        let due = || self.upkeep_due();
+        let found = self.catalog.verify(&self.stopping, &Pace::of(1, &due))?;
         let found = self.note_damage(found)?;
         Ok(Verified {
             records: found.records,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::StorageBackend;
 use crate::engine::disk::DiskFile;
+use crate::engine::pace::after_page;
 use crate::sync::{AtomicBool, Ordering};
 
 /// A file of the disk as redb wants it. redb does nothing more after the first error, of whatever
@@ -34,7 +35,9 @@ impl StorageBackend for FileBackend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.noted(self.file.read_at(offset, out))
+        let read = self.noted(self.file.read_at(offset, out));
+        after_page();
+        read
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -46,6 +49,8 @@ impl StorageBackend for FileBackend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.noted(self.file.write_at(offset, data))
+        let written = self.noted(self.file.write_at(offset, data));
+        after_page();
+        written
     }
 }

@@ -11,9 +11,12 @@ use crate::error::Result;
 use crate::sync::RwLock;
 
 /// The file, open, with the snapshot of its last commit, which readers share: to begin one, and to open
-/// a table in it, costs more than to find a row. A commit gives back the pages that it frees only if
-/// nobody reads older ones, so for as long as it takes, readers begin their own; and so they do after a
-/// reopening, until the next one.
+/// a table in it, costs more than to find a row. After a reopening there is none until the next commit;
+/// then readers begin their own.
+///
+/// It is kept while the next commit is made. So the pages which that one frees can be used after one
+/// more: to free them at once, redb would make another commit in memory alone, and from then on every
+/// page that a reader lacks would drive a page of the transaction under way out to the file.
 #[derive(Debug)]
 pub(super) struct Opened {
     // First: it must be gone before the file is.
@@ -37,12 +40,17 @@ impl Opened {
         }
     }
 
-    /// Runs `commit` while no snapshot is shared; then the one of that commit is.
+    /// Runs `commit`; then the snapshot of that commit is the one that is shared.
     pub(super) fn renew_by(&self, commit: impl FnOnce() -> Result<()>) -> Result<()> {
-        *self.latest.write() = None;
         commit()?;
-        *self.latest.write() = Some(self.begin()?);
+        let latest = self.begin()?;
+        *self.latest.write() = Some(latest);
         Ok(())
+    }
+
+    /// No snapshot is shared until the next commit, which so can free what it does not need at once.
+    pub(super) fn withdraw_latest(&self) {
+        *self.latest.write() = None;
     }
 
     fn begin(&self) -> Result<Arc<Snapshot>> {

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use super::Catalog;
 use super::staged::{Place, Staged, place};
+use crate::engine::base::Transaction;
 use crate::engine::bucket::entry_bytes;
 use crate::engine::generation::{Capacity, bucket};
 use crate::engine::overlay::Entry;
+use crate::engine::pace::Pace;
 use crate::error::Result;
 use crate::key::RecordKey;
 use crate::record::Record;
@@ -14,6 +16,9 @@ use crate::time::Timestamp;
 
 /// A transaction takes no more bytes of records, past its first.
 const TRANSACTION_BYTES: usize = 8 << 20;
+
+/// What is done with a record: its other copies are looked for, its place is found, it is written.
+const STEPS_PER_RECORD: usize = 3;
 
 /// What the base is to say of itself once it has all the records.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +32,7 @@ pub(crate) struct Applied {
 impl Catalog {
     /// Writes `entries` in the order of their hashes, and so of the buckets, in bounded transactions,
     /// each published once committed. The first carries the high-water marks of fence and time, the last `applied`.
+    /// `due` tells how much of it is to be done by now, from 0 to 1.
     ///
     /// After an error some of the transactions may have happened. Doing it all again is right.
     pub(crate) fn apply<'e>(
@@ -35,6 +41,7 @@ impl Catalog {
         applied: Applied,
         fence: u64,
         now: Timestamp,
+        due: &dyn Fn() -> f64,
     ) -> Result<()> {
         let mut sorted: Vec<_> = entries
             .map(|(key, entry)| Write {
@@ -45,19 +52,21 @@ impl Catalog {
             .collect();
         sorted.sort_unstable_by(|one, other| (one.hash, one.key).cmp(&(other.hash, other.key)));
         let expected = expected(&sorted, now);
+        let pace = Pace::of(sorted.len() * STEPS_PER_RECORD, due);
         let mut rest = sorted.as_slice();
         loop {
             let (chunk, after) = rest.split_at(chunk_len(rest, self.transaction_records));
             rest = after;
             let mut ledger = self.ledger.lock();
             self.heal_with(&mut ledger)?;
-            let mut staged = Staged::over(self, &ledger, &expected, now);
+            let mut staged = Staged::over(self, &ledger, &expected, &pace, now);
             staged.ledger.store.fence = ledger.store.fence.max(fence);
             staged.ledger.store.time_us = ledger.store.time_us.max(now.as_micros());
             if rest.is_empty() {
                 staged.note_applied(applied);
             }
-            self.write_base(&mut ledger, |transaction| staged.write(transaction, chunk))?;
+            let write = |transaction: &mut Transaction<'_>| staged.write(transaction, chunk);
+            pace.with_pages(|| self.write_base(&mut ledger, write))?;
             let list = staged.publishable();
             *ledger = staged.ledger;
             *self.list.write() = list;

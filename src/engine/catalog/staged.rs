@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::thread::yield_now;
 
 use super::checkpoint::{Applied, Write};
 use super::ledger::{FILTERS, Ledger, StoreRow, UNFINISHED};
 use super::list::List;
-use super::{Catalog, RECORDS_PER_TURN};
+use super::Catalog;
 use crate::bugs::{self, Bug};
 use crate::codec::{checksum, encode_record, seal_bytes};
 use crate::engine::base::Transaction;
@@ -17,6 +16,7 @@ use crate::engine::generation::{
     Capacity, Generation, GenerationId, GenerationRow, Tally, bucket as time_bucket,
 };
 use crate::engine::overlay::Entry;
+use crate::engine::pace::Pace;
 use crate::error::Result;
 use crate::record::State;
 use crate::sync::{AtomicBool, Ordering};
@@ -61,6 +61,7 @@ pub(super) struct Staged<'c> {
     expected: &'c BTreeMap<Timestamp, Capacity>,
     damage_found: &'c AtomicBool,
     hash_seed: u64,
+    pace: &'c Pace<'c>,
     now: Timestamp,
 }
 
@@ -69,6 +70,7 @@ impl<'c> Staged<'c> {
         catalog: &'c Catalog,
         ledger: &Ledger,
         expected: &'c BTreeMap<Timestamp, Capacity>,
+        pace: &'c Pace<'c>,
         now: Timestamp,
     ) -> Self {
         let before = catalog.list.read().clone();
@@ -86,6 +88,7 @@ impl<'c> Staged<'c> {
             expected,
             damage_found: &catalog.damage_found,
             hash_seed: catalog.hash_seed,
+            pace,
             now,
         }
     }
@@ -110,10 +113,8 @@ impl<'c> Staged<'c> {
     ) -> Result<()> {
         self.close_due(transaction)?;
         let mut changes = BTreeMap::<GenerationId, Vec<Change<'_>>>::new();
-        for (n, (write, copies)) in chunk.iter().zip(self.possible_copies(chunk)).enumerate() {
-            if n % RECORDS_PER_TURN == 0 {
-                yield_now();
-            }
+        for (write, copies) in chunk.iter().zip(self.possible_copies(chunk)) {
+            self.pace.step(1);
             if write.entry.is_none() && bugs::is(Bug::TombstoneLost) {
                 continue;
             }
@@ -138,10 +139,8 @@ impl<'c> Staged<'c> {
         let mut probes: Vec<(usize, Probe)> = probes.collect();
         probes.sort_unstable_by_key(|(_, probe)| probe.place());
         let mut all = vec![Vec::new(); chunk.len()];
-        for (turn, (n, probe)) in probes.into_iter().enumerate() {
-            if turn % RECORDS_PER_TURN == 0 {
-                yield_now();
-            }
+        for (n, probe) in probes {
+            self.pace.step(1);
             let candidates = self.before.candidates(&probe).into_iter();
             all[n] = candidates.map(|generation| generation.id).collect();
         }
@@ -214,7 +213,7 @@ impl<'c> Staged<'c> {
         let before = row.tally;
         let row_key = |change: &Change<'_>| bucket::row_key(change.hash, buckets);
         for same_bucket in changes.chunk_by(|one, next| row_key(one) == row_key(next)) {
-            yield_now();
+            self.pace.step(same_bucket.len());
             let key = row_key(&same_bucket[0]);
             let old = transaction.get(&table, &key)?;
             let mut contents = old.as_deref().map_or_else(Contents::default, Contents::of);

@@ -29,12 +29,8 @@ impl Catalog {
             staged.write_store(transaction)
         };
         match self.write_base(&mut ledger, drop_it) {
-            // The pages that the last transaction freed are there for the next but one: on a full disk
-            // an empty one lets this one have them.
-            Err(Error::NoSpace) => {
-                self.write_base(&mut ledger, |_| Ok(()))?;
-                self.write_base(&mut ledger, drop_it)?;
-            }
+            // The next one finds pages free that the last one freed.
+            Err(Error::NoSpace) => self.write_base(&mut ledger, drop_it)?,
             dropped => dropped?,
         }
         *ledger = staged;

@@ -1,7 +1,6 @@
 //! Reading the whole base through.
 
 use std::sync::Arc;
-use std::thread::yield_now;
 
 use super::ledger::{Ledger, UNFINISHED};
 use super::{Catalog, open_table};
@@ -10,6 +9,7 @@ use crate::engine::base::{BASE_FILE, Snapshot, SnapshotTable};
 use crate::engine::bucket;
 use crate::engine::filter::Probe;
 use crate::engine::generation::{Generation, Tally};
+use crate::engine::pace::Pace;
 use crate::error::{Error, Result};
 use crate::sync::{AtomicBool, Ordering};
 
@@ -35,12 +35,12 @@ impl Catalog {
     /// # Errors
     /// An I/O error of the base; `Closed` once `stop` is set. Damage is no error here: it is in the
     /// answer.
-    pub(crate) fn verify(&self, stop: &AtomicBool) -> Result<Verification> {
+    pub(crate) fn verify(&self, stop: &AtomicBool, pace: &Pace<'_>) -> Result<Verification> {
         let mut found = Verification::default();
         self.verify_unfinished(&mut found, stop)?;
         let list = self.list.read().clone();
         for generation in list.iter() {
-            self.verify_generation(generation, &mut found, stop)?;
+            self.verify_generation(generation, &mut found, stop, pace)?;
         }
         Ok(found)
     }
@@ -56,13 +56,13 @@ impl Catalog {
     ///
     /// # Errors
     /// As [`verify`](Self::verify).
-    pub(crate) fn verify_one(&self, stop: &AtomicBool) -> Result<Verification> {
+    pub(crate) fn verify_one(&self, stop: &AtomicBool, pace: &Pace<'_>) -> Result<Verification> {
         let mut found = Verification::default();
         let list = self.list.read().clone();
         if !self.unfinished_verified.load(Ordering::SeqCst) {
             self.verify_unfinished(&mut found, stop)?;
         } else if let Some(generation) = list.iter().find(|g| !g.is_verified()) {
-            self.verify_generation(generation, &mut found, stop)?;
+            self.verify_generation(generation, &mut found, stop, pace)?;
         }
         Ok(found)
     }
@@ -110,6 +110,7 @@ impl Catalog {
         generation: &Arc<Generation>,
         found: &mut Verification,
         stop: &AtomicBool,
+        pace: &Pace<'_>,
     ) -> Result<()> {
         let complete_filter = !generation.filter_is_ready();
         let mut lacks_keys = false;
@@ -124,6 +125,7 @@ impl Catalog {
                 return Ok(true);
             };
             let read = self.read_generation(&table, generation, found, stop, |hash| {
+                pace.step(1);
                 let probe = Probe::of(hash);
                 if !generation.filter.may_contain(&probe) {
                     generation.filter.insert(&probe);
@@ -189,7 +191,6 @@ impl Catalog {
         let mut tally = Tally::default();
         table.for_each(|key, row| {
             end_if(stop)?;
-            yield_now();
             let is_found = table.find(key, |again| again == row)? == Some(true);
             if let Err(damage) = open_bytes(key, row) {
                 found.note_damage(format!("{}, row {key:?}: {damage}", generation.table));

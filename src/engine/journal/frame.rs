@@ -137,11 +137,9 @@ impl<'a> Frame<'a> {
     /// The frame at the beginning of `bytes`, if there is a whole one written for the segment with
     /// checksum seed `seed`.
     pub(crate) fn read(seed: u64, bytes: &'a [u8]) -> Option<Self> {
-        if bytes.get(0..4)? != MAGIC {
-            return None;
-        }
-        let total = u32::from_le_bytes(*bytes.get(4..)?.first_chunk()?) as usize;
-        let content = bytes.get(..total).filter(|_| total >= FRAME_HEADER_BYTES)?;
+        let total = Self::claimed_len(bytes)?;
+        let content = bytes.get(..total as usize)?;
+        let content = Some(content).filter(|content| content.len() >= FRAME_HEADER_BYTES)?;
         let number_at = |at: usize| Some(u64::from_le_bytes(*content.get(at..)?.first_chunk()?));
         let sum_fits = number_at(56)? == frame_sum(seed, content);
         if !sum_fits && !bugs::is(Bug::TornTailAccepted) {
@@ -155,10 +153,17 @@ impl<'a> Frame<'a> {
                 fence: Fence::from_u64(number_at(32)?),
                 next_segment: number_at(40).filter(|next| *next != 0),
             },
-            len: padded(total as u64),
+            len: padded(total),
             changes: u32::from_le_bytes(*content.get(48..)?.first_chunk()?),
             body: &content[FRAME_HEADER_BYTES..],
         })
+    }
+
+    /// How long something like a frame at the beginning of `bytes` says it is, without its padding;
+    /// unchecked.
+    pub(crate) fn claimed_len(bytes: &[u8]) -> Option<u64> {
+        let len = bytes.strip_prefix(&MAGIC)?.first_chunk()?;
+        Some(u32::from_le_bytes(*len).into())
     }
 
     /// Whether there is something like a frame at the beginning of `bytes` that says that batch

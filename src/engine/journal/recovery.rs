@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use super::area::Area;
 use super::frame::Frame;
-use super::segment::{FRAMES_OFFSET, SECTOR_BYTES, Segment, name_of, number_of};
+use super::segment::{FRAMES_OFFSET, Segment, name_of, number_of};
 use crate::bugs::{self, Bug};
 use crate::engine::disk::Disk;
 use crate::error::{Error, Result};
@@ -74,8 +75,7 @@ impl Reading<'_> {
     fn segment(&mut self, number: u64) -> Result<Option<u64>> {
         let segment = self.open_named(number)?;
         self.recovered.last_segment = Some(number);
-        let seed = segment.header.seed();
-        let bytes = read_frames_area(&segment)?;
+        let mut area = Area::of(&segment);
         let mut at = 0;
         let mut next_segment = None;
         while next_segment.is_none() {
@@ -83,19 +83,20 @@ impl Reading<'_> {
             let follows = |frame: &Frame<'_>| {
                 frame.info.batch == expected || bugs::is(Bug::StaleFrameAccepted)
             };
-            let frame = Frame::read(seed, &bytes[at..]).filter(follows);
-            let Some(frame) = frame else { break };
+            let Some(frame) = area.frame(at)?.filter(follows) else {
+                break;
+            };
             self.take(&segment, at, &frame)?;
-            at += frame.len as usize;
             next_segment = frame.info.next_segment;
+            at += frame.len;
+            if !bugs::is(Bug::RecoveryTrustsPageCache) {
+                area.keep_through(at);
+            }
         }
         if next_segment.is_none() {
-            self.check_gap(&segment, &bytes, at)?;
+            self.check_gap(&segment, &mut area, at)?;
         }
-        if at > 0 && !bugs::is(Bug::RecoveryTrustsPageCache) {
-            segment.file.write_at(FRAMES_OFFSET, &bytes[..at])?;
-            segment.file.sync()?;
-        }
+        area.sync_kept()?;
         Ok(next_segment)
     }
 
@@ -122,7 +123,7 @@ impl Reading<'_> {
         Ok(segment)
     }
 
-    fn take(&mut self, segment: &Segment, at: usize, frame: &Frame<'_>) -> Result<()> {
+    fn take(&mut self, segment: &Segment, at: u64, frame: &Frame<'_>) -> Result<()> {
         let changes = frame
             .changes()
             .map_err(|damage| Error::corrupt(place(segment, at), damage.to_string()))?;
@@ -136,9 +137,9 @@ impl Reading<'_> {
     }
 
     /// Makes sure that nothing durable lies beyond the end of the log at `at`.
-    fn check_gap(&self, segment: &Segment, bytes: &[u8], at: usize) -> Result<()> {
+    fn check_gap(&self, segment: &Segment, area: &mut Area<'_>, at: u64) -> Result<()> {
         let missing = self.recovered.batch + 1;
-        let mut was_synced = says_synced(segment.header.seed(), &bytes[at..], missing);
+        let mut was_synced = area.says_synced(at, missing)?;
         for name in self.disk.list()? {
             if was_synced || number_of(&name).is_none_or(|n| n <= segment.header.number) {
                 continue;
@@ -147,7 +148,7 @@ impl Reading<'_> {
                 continue;
             };
             if (later.header.store, later.header.run) == (self.origin.store, self.origin.run) {
-                was_synced = says_synced(later.header.seed(), &read_frames_area(&later)?, missing);
+                was_synced = Area::of(&later).says_synced(0, missing)?;
             }
         }
         if was_synced && !bugs::is(Bug::DamageTakenForTornTail) {
@@ -160,23 +161,7 @@ impl Reading<'_> {
     }
 }
 
-/// Whether any whole frame in `bytes` says that batch `missing` had been synced.
-fn says_synced(seed: u64, bytes: &[u8], missing: u64) -> bool {
-    let sectors = (0..bytes.len()).step_by(SECTOR_BYTES as usize);
-    sectors
-        .map(|at| &bytes[at..])
-        // Cheaply first: the checksum of a frame is over all of it.
-        .filter(|at| Frame::claims_synced(at, missing))
-        .any(|at| Frame::read(seed, at).is_some())
-}
-
-fn read_frames_area(segment: &Segment) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; (segment.header.len - FRAMES_OFFSET) as usize];
-    segment.file.read_at(FRAMES_OFFSET, &mut bytes)?;
-    Ok(bytes)
-}
-
 /// A file and an offset in it, for a message.
-fn place(segment: &Segment, at: usize) -> String {
-    format!("{} at offset {}", segment.name, FRAMES_OFFSET + at as u64)
+fn place(segment: &Segment, at: u64) -> String {
+    format!("{} at offset {}", segment.name, FRAMES_OFFSET + at)
 }

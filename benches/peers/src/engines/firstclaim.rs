@@ -52,7 +52,7 @@ pub fn engine(directory: &Path, durability: Durability, clock: &ManualClock) -> 
         limits: limits(),
         journal_bytes: 16 << 20,
         base_cache_bytes: 64 << 20,
-        transaction_records: 16_384,
+        transaction_records: 8_192,
         hash_seed: None,
         clock: Arc::new(clock.clone()),
     };
