@@ -124,6 +124,44 @@ fn an_opening_does_not_look_for_the_keys_of_the_journal_in_every_table() {
     assert!(reads < 45, "{reads} reads for 60 keys");
 }
 
+/// The writes to the base while old keys are looked for, more than the cache holds.
+fn base_writes_while_reading(checkpoints: usize) -> (u64, u64) {
+    let (disk, clock) = (FaultDisk::new(), ManualClock::new());
+    let options = EngineOptions {
+        base_cache_bytes: 128 << 10,
+        ..options(&clock)
+    };
+    let engine = Engine::open(Arc::new(disk.clone()), options).unwrap();
+    for n in 0..checkpoints {
+        turn_segments(&engine, &format!("{n}-"), 50, HOUR);
+        engine.checkpoint().unwrap();
+    }
+    let counts = Arc::new(Counts::default());
+    let seen = counts.clone();
+    disk.set(move |event, _| {
+        match event.op {
+            Op::Read => seen.reads.fetch_add(1, Ordering::SeqCst),
+            _ => seen.writes.fetch_add(1, Ordering::SeqCst),
+        };
+        Fate::Happens
+    });
+    for n in 0..checkpoints {
+        for m in 0..50 {
+            assert!(response(&engine, &format!("{n}-{m}")).is_some());
+        }
+    }
+    let [reads, writes] =
+        [&counts.reads, &counts.writes].map(|counter| counter.load(Ordering::SeqCst));
+    (reads, writes)
+}
+
+#[test]
+fn readers_who_fill_the_cache_write_nothing() {
+    let (reads, writes) = base_writes_while_reading(10);
+    assert!(reads > 100, "{reads}: the cache holds all of it");
+    assert_eq!(writes, 0);
+}
+
 #[test]
 fn new_claims_do_not_read_the_base() {
     let checkpoint = vec![vec![7; 200]; 300];
@@ -187,7 +225,7 @@ fn long_responses_make_no_more_tables_than_short_ones() {
 fn a_table_takes_no_more_records_than_its_filter_is_made_for() {
     let (long, short) = (vec![7; 100_000], vec![7; 10]);
     let store = checkpointed(&[&[long][..], &vec![short; 3000][..]]);
-    // 22 bits each.
+    // 20 bits each.
     let stats = store.stats();
     assert!(stats.filter_bytes >= 3000 * 20 / 8, "{stats:?}");
 }

@@ -76,15 +76,12 @@ impl Catalog {
     /// Opens the base that is there.
     pub(crate) fn open(disk: &Arc<dyn Disk>, options: &EngineOptions) -> Result<Self> {
         let banks = Banks::default();
-        // The filters are read once, and their pages are large: with a cache they would lie in it.
-        let uncached = Base::open(disk.clone(), 0)?;
-        let (ledger, list) = uncached.read(|snapshot| {
+        let base = Base::open(disk.clone(), options.base_cache_bytes)?;
+        let (ledger, list) = base.read(|snapshot| {
             let ledger = Ledger::read(snapshot)?;
             let list = load_generations(snapshot, &ledger, &List::default(), &banks)?;
             Ok((ledger, list))
         })?;
-        uncached.close();
-        let base = Base::open(disk.clone(), options.base_cache_bytes)?;
         Ok(Catalog {
             base,
             transaction_records: options.transaction_records.max(1),

@@ -55,11 +55,17 @@ impl<'d> Pace<'d> {
 
     /// After so many more steps: lets others run if it is their turn.
     pub(crate) fn step(&self, steps: usize) {
+        if self.is_over_after(steps) {
+            yield_now();
+        }
+    }
+
+    fn is_over_after(&self, steps: usize) -> bool {
         self.done.set(self.done.get() + steps);
         let since = self.since_others_ran.get() + steps;
         if since < self.turn.get() {
             self.since_others_ran.set(since);
-            return;
+            return false;
         }
         self.since_others_ran.set(0);
         let due = (self.due)();
@@ -67,9 +73,7 @@ impl<'d> Pace<'d> {
         let turn = self.turn.get();
         let turn = if is_ahead { turn / 2 } else { turn * 2 };
         self.turn.set(turn.clamp(SHORTEST_TURN, LONGEST_TURN));
-        if is_ahead || due < 1.0 {
-            yield_now();
-        }
+        is_ahead || due < 1.0
     }
 
     /// Does what reads and writes pages: others run after every few, as many as the pace is now.
@@ -83,15 +87,19 @@ impl<'d> Pace<'d> {
 
 /// After each page read or written.
 pub(crate) fn after_page() {
+    if is_over_after_page() {
+        yield_now();
+    }
+}
+
+fn is_over_after_page() -> bool {
     let Some(Pages { turn, since }) = PAGES.get() else {
-        return;
+        return false;
     };
     let is_over = since + 1 >= turn;
     let since = if is_over { 0 } else { since + 1 };
     PAGES.set(Some(Pages { turn, since }));
-    if is_over {
-        yield_now();
-    }
+    is_over
 }
 
 /// A piece of work leaves nothing behind, by a panic neither.
@@ -100,5 +108,71 @@ struct Reset;
 impl Drop for Reset {
     fn drop(&mut self) {
         PAGES.set(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    /// After which of so many single steps others run.
+    fn turns(pace: &Pace<'_>, steps: usize) -> Vec<usize> {
+        (1..=steps).filter(|_| pace.is_over_after(1)).collect()
+    }
+
+    fn pages(count: usize) -> usize {
+        (0..count).filter(|_| is_over_after_page()).count()
+    }
+
+    #[test]
+    fn work_that_is_ahead_lets_others_run_after_every_few_steps() {
+        let pace = Pace::of(100, &|| 0.0);
+        let every_16: Vec<_> = (16..=1024).step_by(16).collect();
+        assert_eq!(turns(&pace, 1024), every_16);
+    }
+
+    #[test]
+    fn work_that_is_behind_takes_longer_turns_up_to_a_bound_and_shorter_ones_when_it_has_caught_up()
+    {
+        let due = Cell::new(0.9);
+        let of_due = || due.get();
+        let pace = Pace::of(1_000_000, &of_due);
+        let behind = turns(&pace, 3000);
+        assert_eq!(behind[..5], [16, 48, 112, 240, 496]);
+        assert!(
+            behind[5..]
+                .windows(2)
+                .all(|two| two[1] - two[0] == LONGEST_TURN)
+        );
+        due.set(0.0);
+        let caught_up = turns(&pace, 3000);
+        assert!(
+            caught_up
+                .windows(2)
+                .rev()
+                .take(20)
+                .all(|two| two[1] - two[0] == SHORTEST_TURN)
+        );
+    }
+
+    #[test]
+    fn work_that_should_be_over_lets_nobody_run() {
+        let late = Pace::of(1_000_000, &|| 1.0);
+        assert!(turns(&late, 3000).is_empty());
+        assert!(turns(&Pace::hurried(), 3000).is_empty());
+        assert_eq!(late.with_pages(|| pages(1000)), 0);
+    }
+
+    #[test]
+    fn pages_count_only_while_paced_work_reads_and_writes_them() {
+        assert_eq!(pages(1000), 0);
+        let pace = Pace::of(100, &|| 0.0);
+        assert_eq!(pace.with_pages(|| pages(80)), 10);
+        assert_eq!(pages(1000), 0);
+        let panics = || pace.with_pages(|| panic!("on purpose"));
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        assert_eq!(pages(1000), 0);
     }
 }

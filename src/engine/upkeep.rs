@@ -114,7 +114,11 @@ impl Engine {
 
     /// The same of all other upkeep: nothing, unless it keeps a checkpoint waiting.
     fn upkeep_due(&self) -> f64 {
-        if self.has_frozen() { f64::INFINITY } else { 0.0 }
+        if self.has_frozen() {
+            f64::INFINITY
+        } else {
+            0.0
+        }
     }
 
     /// Whether there is something frozen to be written.

@@ -65,7 +65,7 @@ fn ratio(ours: &[&Row], theirs: &[&Row], of: impl Fn(&Row) -> f64) -> Option<f64
         .filter(|r| same_round(r).is_some())
         .collect();
     let ratio = |row: &Row| of(row) / same_round(row).map_or(f64::NAN, |other| of(other));
-    (!both.is_empty()).then(|| median(&both, ratio))
+    (!both.is_empty()).then(|| median(&both, |row| ratio(row)))
 }
 
 fn speed(row: &Row) -> f64 {

@@ -107,7 +107,7 @@ fn main() -> Result<()> {
         return child::serve(&filled, &directory);
     }
     if options.upkeep {
-        return upkeep::measure(&directory.join("upkeep"));
+        return upkeep::measure(&directory.join("upkeep"), options.rounds.unwrap_or(5));
     }
     let rows = run::run(&options, &directory)?;
     report::print(&rows);

@@ -1,6 +1,6 @@
 //! The medians over the rounds, as a table.
 
-use crate::bars;
+use crate::bars::{self, Bar};
 use crate::cell::Row;
 use crate::engines::ALL;
 
@@ -10,8 +10,8 @@ const LIMIT: &str = "limit";
 /// What the rows of one cell and engine have in common.
 pub type Group<'r> = Vec<&'r Row>;
 
-pub fn median(rows: &[&Row], of: impl Fn(&Row) -> f64) -> f64 {
-    let mut values: Vec<f64> = rows.iter().map(|row| of(row)).collect();
+pub fn median<T>(rows: &[T], of: impl Fn(&T) -> f64) -> f64 {
+    let mut values: Vec<f64> = rows.iter().map(of).collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
@@ -113,14 +113,16 @@ pub fn print_bars(rows: &[Row]) {
     if !bars.is_empty() {
         println!();
     }
-    for bar in bars {
-        println!(
-            "{:<60}{:>9.2}  {} {:<5} {}",
-            bar.what,
-            bar.value,
-            if bar.at_least { "at least" } else { "at most " },
-            bar.bar,
-            if bar.is_met() { "met" } else { "NOT MET" },
-        );
-    }
+    bars.iter().for_each(print_bar);
+}
+
+pub fn print_bar(bar: &Bar) {
+    println!(
+        "{:<60}{:>9.2}  {} {:<5} {}",
+        bar.what,
+        bar.value,
+        if bar.at_least { "at least" } else { "at most " },
+        bar.bar,
+        if bar.is_met() { "met" } else { "NOT MET" },
+    );
 }

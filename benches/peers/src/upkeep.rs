@@ -10,8 +10,10 @@ use firstclaim::internals::{Engine, RecordKey, Request};
 use firstclaim::{Builder, Claim, Durability, ManualClock, Store, Takeover};
 use hdrhistogram::Histogram;
 
+use crate::bars::Bar;
 use crate::engines::firstclaim::{engine, fill, limits};
 use crate::key::Key;
+use crate::report::{median, print_bar};
 
 const MILLION: u64 = 1_000_000;
 const RETENTION: Duration = Duration::from_secs(3600);
@@ -20,15 +22,93 @@ const SMALL_RESPONSE: [u8; 20] = [b's'; 20];
 const BATCH: u64 = 1000;
 const CLIENTS: usize = 8;
 
-/// Measures all, and prints each as it is there.
-pub fn measure(directory: &Path) -> Result<()> {
+/// Beside so many keys a store is opened after a kill.
+const LIVE_KEYS: [u64; 2] = [10_000, 10 * MILLION];
+
+/// What one round has shown.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    swept_per_second: f64,
+    longest_transaction_ms: f64,
+    /// That of claims during a sweep to that without one.
+    p99_ratio: f64,
+    /// Of the records of that sweep.
+    swept_beside_claims_per_second: f64,
+    opening_s: [f64; LIVE_KEYS.len()],
+}
+
+/// Measures all, and prints each round, and the medians held against the bars.
+pub fn measure(directory: &Path, rounds: usize) -> Result<()> {
     let _ = std::fs::remove_dir_all(directory);
-    sweep_alone(&directory.join("alone"))?;
-    sweep_beside_claims(&directory.join("beside"))?;
-    for live_keys in [10_000, 10 * MILLION] {
-        open_after_kill(&directory.join(live_keys.to_string()), live_keys)?;
+    let stores = LIVE_KEYS.map(|live_keys| directory.join(live_keys.to_string()));
+    for (store, live_keys) in stores.iter().zip(LIVE_KEYS) {
+        fill(store, live_keys)?;
+    }
+    let mut all = Vec::new();
+    for round in 1..=rounds {
+        let (swept_per_second, longest_transaction_ms) = sweep_alone(&directory.join("alone"))?;
+        let (p99_ratio, sweep_beside_s) = sweep_beside_claims(&directory.join("beside"))?;
+        let mut measured = Round {
+            swept_per_second,
+            longest_transaction_ms,
+            p99_ratio,
+            swept_beside_claims_per_second: MILLION as f64 / sweep_beside_s,
+            opening_s: [0.0; LIVE_KEYS.len()],
+        };
+        for ((store, opening_s), live_keys) in
+            stores.iter().zip(&mut measured.opening_s).zip(LIVE_KEYS)
+        {
+            let first = live_keys + (round as u64 - 1) * MILLION;
+            *opening_s = open_after_kill(store, first)?;
+        }
+        println!("round {round} of {rounds}: {measured:.3?}");
+        all.push(measured);
+    }
+    let [few, many] = [0, 1].map(|n| median(&all, |round: &Round| round.opening_s[n]));
+    let sooner = |round: &Round| round.opening_s[1] - round.opening_s[0];
+    for bar in [
+        Bar {
+            what: "sweep of a million expired small records: a second".into(),
+            value: median(&all, |round| round.swept_per_second),
+            bar: 1e6,
+            at_least: true,
+        },
+        Bar {
+            what: "the same beside claims by 8: a second".into(),
+            value: median(&all, |round| round.swept_beside_claims_per_second),
+            bar: 1e6,
+            at_least: true,
+        },
+        at_most(
+            "its longest transaction: ms",
+            median(&all, |round| round.longest_transaction_ms),
+            100.0,
+        ),
+        at_most(
+            "claims' p99 during a sweep, to that without",
+            median(&all, |round| round.p99_ratio),
+            2.0,
+        ),
+        at_most("opening after a kill, beside 10,000: s", few, 2.0),
+        at_most("opening after a kill, beside 10 million: s", many, 2.3),
+        at_most(
+            "the same, longer than beside 10,000: s",
+            median(&all, sooner),
+            0.3,
+        ),
+    ] {
+        print_bar(&bar);
     }
     Ok(std::fs::remove_dir_all(directory)?)
+}
+
+fn at_most(what: &str, value: f64, bar: f64) -> Bar {
+    Bar {
+        what: what.into(),
+        value,
+        bar,
+        at_least: false,
+    }
 }
 
 /// Claims and completes `numbers`.
@@ -68,7 +148,8 @@ fn million(engine: &Engine) -> Result<()> {
     Ok(engine.checkpoint()?)
 }
 
-fn sweep_alone(directory: &Path) -> Result<()> {
+/// Records a second, and the milliseconds of the longest transaction.
+fn sweep_alone(directory: &Path) -> Result<(f64, f64)> {
     let clock = ManualClock::at(SystemTime::now());
     let engine = engine(directory, Durability::PowerLoss, &clock)?;
     million(&engine)?;
@@ -82,15 +163,14 @@ fn sweep_alone(directory: &Path) -> Result<()> {
         longest = longest.max(one.elapsed());
         rows += swept;
     }
-    let taken = begin.elapsed();
-    println!(
-        "sweep of {rows} expired small records: {:.0} a second (bar: 1,000,000), longest transaction {longest:.1?} (bar: 100 ms)",
-        rows as f64 / taken.as_secs_f64(),
-    );
-    Ok(engine.close()?)
+    let per_second = rows as f64 / begin.elapsed().as_secs_f64();
+    engine.close()?;
+    std::fs::remove_dir_all(directory)?;
+    Ok((per_second, longest.as_secs_f64() * 1e3))
 }
 
-fn sweep_beside_claims(directory: &Path) -> Result<()> {
+/// The 99th percentile of claims during the sweep of a million to that without, and the sweep's seconds.
+fn sweep_beside_claims(directory: &Path) -> Result<(f64, f64)> {
     let clock = ManualClock::at(SystemTime::now());
     let engine = engine(directory, Durability::PowerLoss, &clock)?;
     million(&engine)?;
@@ -113,12 +193,9 @@ fn sweep_beside_claims(directory: &Path) -> Result<()> {
         while store.sweep()?.done > 0 {}
         Ok(begin.elapsed())
     })?;
-    println!(
-        "claims by {CLIENTS} during the sweep of a million, {taken:.1?}: p99 {:.0} µs, {:.2} times that without (bar: 2)",
-        with / 1000.0,
-        with / without
-    );
-    Ok(store.close()?)
+    store.close()?;
+    std::fs::remove_dir_all(directory)?;
+    Ok((with / without, taken.as_secs_f64()))
 }
 
 /// The 99th percentile of claims while `meanwhile` runs.
@@ -150,9 +227,9 @@ fn claims_during<T>(store: &Store, meanwhile: impl FnOnce() -> Result<T>) -> Res
     })
 }
 
-/// Opens a store that was left with a full journal, and claims.
-fn open_after_kill(directory: &Path, live_keys: u64) -> Result<()> {
-    fill(directory, live_keys)?;
+/// Leaves a store with a full journal, of keys from that number on; gives the seconds from opening it to
+/// the first claim's answer.
+fn open_after_kill(directory: &Path, first: u64) -> Result<f64> {
     let clock = ManualClock::at(SystemTime::now());
     let engine = engine(directory, Durability::PowerLoss, &clock)?;
     // One segment frozen, and the next one full: nothing is in the base yet.
@@ -160,7 +237,7 @@ fn open_after_kill(directory: &Path, live_keys: u64) -> Result<()> {
     let mut keys = 0;
     let more = |keys: &mut u64| {
         *keys += BATCH;
-        run(&engine, live_keys + *keys - BATCH..live_keys + *keys)
+        run(&engine, first + *keys - BATCH..first + *keys)
     };
     while newest_segment(directory)? == before {
         more(&mut keys)?;
@@ -176,12 +253,10 @@ fn open_after_kill(directory: &Path, live_keys: u64) -> Result<()> {
     let Claim::Claimed(lease) = store.claim(tenant, key)? else {
         bail!("a new key is claimed");
     };
-    println!(
-        "opening after a kill with {keys} records in the journal, beside {live_keys} keys, until the first claim is answered: {:.3} s (bars: 2 s; 0.3 s more beside 10 million than beside 10,000)",
-        begin.elapsed().as_secs_f64()
-    );
+    let taken = begin.elapsed();
     lease.release()?;
-    Ok(store.close()?)
+    store.close()?;
+    Ok(taken.as_secs_f64())
 }
 
 /// The name of the newest segment: the last, in the order of names.

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::Catalog;
 use super::checkpoint::{Applied, Write};
 use super::ledger::{FILTERS, Ledger, StoreRow, UNFINISHED};
 use super::list::List;
-use super::Catalog;
 use crate::bugs::{self, Bug};
 use crate::codec::{checksum, encode_record, seal_bytes};
 use crate::engine::base::Transaction;
