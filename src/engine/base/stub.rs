@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::disk::Disk;
+use super::pace::after_page;
 use crate::error::{Error, Result};
 use crate::sync::{AtomicBool, Mutex, Ordering, RwLock};
 
@@ -88,6 +89,7 @@ impl Base {
         let mut transaction = Transaction::over(Tables::clone(&*tables.lock()));
         let written = write(&mut transaction).and_then(|result| {
             save(&*self.disk, &transaction.tables)?;
+            after_page();
             *tables.lock() = Arc::new(transaction.tables);
             Ok(result)
         });
