@@ -1,11 +1,12 @@
 //! An engine in a process of its own, so that its memory and its CPU time are its own; it measures one
-//! cell after the other as it is told, and is idle while the others have their turn.
+//! cell after the other as it is told. While the others have their turn it is stopped: what it still
+//! has to do, such as sweeping, it does in its own.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::cell::{self, Cell, Filled, Row};
@@ -93,6 +94,13 @@ impl Engine {
     }
 
     pub fn measure(&mut self, cell: Cell, round: usize) -> Result<Row> {
+        self.signal("CONT")?;
+        let row = self.measure_running(cell, round);
+        self.signal("STOP")?;
+        row
+    }
+
+    fn measure_running(&mut self, cell: Cell, round: usize) -> Result<Row> {
         let order = serde_json::to_string(&Order { cell, round })?;
         let orders = self.orders.as_mut().context("it has ended")?;
         writeln!(orders, "{order}")?;
@@ -102,6 +110,15 @@ impl Engine {
             Answer::Ready | Answer::Absent(_) => bail!("opened twice"),
             Answer::Failed(why) => bail!(why),
         }
+    }
+
+    fn signal(&self, name: &str) -> Result<()> {
+        let mut kill = Command::new("kill");
+        let sent = kill
+            .arg(format!("-{name}"))
+            .arg(self.child.id().to_string());
+        ensure!(sent.status()?.success(), "signal {name} was not sent");
+        Ok(())
     }
 
     fn answer(&mut self) -> Result<Answer> {
@@ -115,6 +132,7 @@ impl Drop for Engine {
     /// It ends at the end of its orders.
     fn drop(&mut self) {
         self.orders = None;
+        let _ = self.signal("CONT");
         let _ = self.child.wait();
     }
 }
