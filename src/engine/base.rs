@@ -147,7 +147,7 @@ impl Base {
         };
         let result = contained(|| {
             if self.lacks_space.load(Ordering::SeqCst) {
-                opened.withdraw_latest();
+                // There is no snapshot to share after the reopening: all can be freed at once.
                 let empty = begin_write(&opened.database)?;
                 empty.commit().map_err(|e| failed(e.into()))?;
                 self.lacks_space.store(false, Ordering::SeqCst);

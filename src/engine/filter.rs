@@ -17,7 +17,7 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// The layout of a stored filter: it is part of what one is sealed under, so that one of another layout,
 /// which would say no to its own keys, is not taken for one.
-pub(crate) const LAYOUT: u8 = 1;
+pub(crate) const LAYOUT: u8 = 2;
 
 const BLOCK_BITS: usize = 512;
 /// Bits of filter for each key it is made for.

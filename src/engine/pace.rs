@@ -76,7 +76,8 @@ impl<'d> Pace<'d> {
         is_ahead || due < 1.0
     }
 
-    /// Does what reads and writes pages: others run after every few, as many as the pace is now.
+    /// Does what reads and writes pages: others run after every few, as many as the pace is now or at
+    /// the last turn of steps.
     pub(crate) fn with_pages<T>(&self, work: impl FnOnce() -> T) -> T {
         let _reset = Reset;
         let turn = self.turn.get() / STEPS_PER_PAGE;

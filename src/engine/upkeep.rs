@@ -107,6 +107,10 @@ impl Engine {
     /// How much of a checkpoint is to be done by now: all of it while the segment being written has
     /// room left. Else whoever commits waits for it.
     fn checkpoint_due(&self) -> f64 {
+        if self.is_stopped() {
+            // Whoever closes the store waits for it.
+            return f64::INFINITY;
+        }
         let room = self.room.load(Ordering::SeqCst) as f64;
         let filled = 1.0 - room / self.options.journal_bytes as f64;
         filled / FILLED_AFTER_CHECKPOINT

@@ -58,6 +58,11 @@ pub fn measure(directory: &Path, rounds: usize) -> Result<()> {
         for ((store, opening_s), live_keys) in
             stores.iter().zip(&mut measured.opening_s).zip(LIVE_KEYS)
         {
+            if live_keys < MILLION {
+                // What earlier rounds have left would be most of it.
+                std::fs::remove_dir_all(store)?;
+                fill(store, live_keys)?;
+            }
             let first = live_keys + (round as u64 - 1) * MILLION;
             *opening_s = open_after_kill(store, first)?;
         }

@@ -48,11 +48,6 @@ impl Opened {
         Ok(())
     }
 
-    /// No snapshot is shared until the next commit, which so can free what it does not need at once.
-    pub(super) fn withdraw_latest(&self) {
-        *self.latest.write() = None;
-    }
-
     fn begin(&self) -> Result<Arc<Snapshot>> {
         let begun = self.database.begin_read();
         Ok(Arc::new(Snapshot::over(

@@ -9,7 +9,7 @@ use crate::engine::bucket::entry_bytes;
 use crate::engine::generation::{Capacity, bucket};
 use crate::engine::overlay::Entry;
 use crate::engine::pace::Pace;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::RecordKey;
 use crate::record::Record;
 use crate::time::Timestamp;
@@ -59,17 +59,25 @@ impl Catalog {
             rest = after;
             let mut ledger = self.ledger.lock();
             self.heal_with(&mut ledger)?;
-            let mut staged = Staged::over(self, &ledger, &expected, &pace, now);
-            staged.ledger.store.fence = ledger.store.fence.max(fence);
-            staged.ledger.store.time_us = ledger.store.time_us.max(now.as_micros());
-            if rest.is_empty() {
-                staged.note_applied(applied);
+            let mut write_chunk = || {
+                let mut staged = Staged::over(self, &ledger, &expected, &pace, now);
+                staged.ledger.store.fence = ledger.store.fence.max(fence);
+                staged.ledger.store.time_us = ledger.store.time_us.max(now.as_micros());
+                if rest.is_empty() {
+                    staged.note_applied(applied);
+                }
+                let write = |transaction: &mut Transaction<'_>| staged.write(transaction, chunk);
+                pace.with_pages(|| self.write_base(&mut ledger, write))?;
+                let list = staged.publishable();
+                *ledger = staged.ledger;
+                *self.list.write() = list;
+                Ok(())
+            };
+            match write_chunk() {
+                // The next one finds pages free that the last one freed.
+                Err(Error::NoSpace) if !self.base.is_broken() => write_chunk()?,
+                written => written?,
             }
-            let write = |transaction: &mut Transaction<'_>| staged.write(transaction, chunk);
-            pace.with_pages(|| self.write_base(&mut ledger, write))?;
-            let list = staged.publishable();
-            *ledger = staged.ledger;
-            *self.list.write() = list;
             if rest.is_empty() {
                 return Ok(());
             }

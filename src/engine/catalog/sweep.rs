@@ -30,7 +30,9 @@ impl Catalog {
         };
         match self.write_base(&mut ledger, drop_it) {
             // The next one finds pages free that the last one freed.
-            Err(Error::NoSpace) => self.write_base(&mut ledger, drop_it)?,
+            Err(Error::NoSpace) if !self.base.is_broken() => {
+                self.write_base(&mut ledger, drop_it)?
+            }
             dropped => dropped?,
         }
         *ledger = staged;

@@ -34,6 +34,9 @@ impl<'s> Area<'s> {
         let Some(len) = Frame::claimed_len(self.at(at, FRAME_HEADER_BYTES as u64)?) else {
             return Ok(None);
         };
+        if len > self.len() - at {
+            return Ok(None);
+        }
         let seed = self.segment.header.seed();
         let with_padding = len.next_multiple_of(SECTOR_BYTES);
         Ok(Frame::read(seed, self.at(at, with_padding)?))
