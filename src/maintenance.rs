@@ -20,7 +20,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 /// After dropping a generation, a sweep beside which keys are being claimed pauses for so many times what
 /// that took,
-const PAUSE_PER_WORK: u32 = 5;
+const PAUSE_PER_WORK: u32 = 15;
 /// at most for this.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 

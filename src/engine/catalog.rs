@@ -76,12 +76,16 @@ impl Catalog {
     /// Opens the base that is there.
     pub(crate) fn open(disk: &Arc<dyn Disk>, options: &EngineOptions) -> Result<Self> {
         let banks = Banks::default();
-        let base = Base::open(disk.clone(), options.base_cache_bytes)?;
-        let (ledger, list) = base.read(|snapshot| {
+        // The filters are read once, and their pages are large: a cache would be left full of holes.
+        let uncached = Base::open(disk.clone(), 0)?;
+        let (ledger, list) = uncached.read(|snapshot| {
             let ledger = Ledger::read(snapshot)?;
             let list = load_generations(snapshot, &ledger, &List::default(), &banks)?;
             Ok((ledger, list))
         })?;
+        // It has written nothing, and writes nothing now.
+        drop(uncached);
+        let base = Base::open(disk.clone(), options.base_cache_bytes)?;
         Ok(Catalog {
             base,
             transaction_records: options.transaction_records.max(1),
