@@ -44,11 +44,12 @@ pub(crate) struct Provider {
 }
 
 impl Provider {
+    /// A kill may have cut the last line off within it. That charge was not made: the next line must not
+    /// go on from it.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        let log = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(log_path(dir))?;
+        let path = log_path(dir);
+        let log = OpenOptions::new().append(true).create(true).open(&path)?;
+        log.set_len(whole_lines(&fs::read_to_string(path)?).len() as u64)?;
         Ok(Provider { log })
     }
 
@@ -68,8 +69,8 @@ impl Provider {
         Ok(receipt)
     }
 
-    /// This is the charge. One write in append mode, so that it is in the log whole or not at all,
-    /// whenever the process is killed.
+    /// This is the charge, made once the line is whole. One write in append mode, so that the lines of
+    /// threads do not mix.
     fn append(&self, payment: Payment, receipt: &str) -> io::Result<()> {
         let line = format!("{payment} {} {receipt}\n", payment.cents());
         (&self.log).write_all(line.as_bytes())?;
@@ -83,10 +84,16 @@ pub(crate) fn log_path(dir: &Path) -> PathBuf {
 
 /// Every charge made so far, in order.
 pub(crate) fn read_log(path: &Path) -> io::Result<Vec<Charge>> {
-    fs::read_to_string(path)?
+    let log = fs::read_to_string(path)?;
+    whole_lines(&log)
         .lines()
         .map(|line| parse(line).ok_or_else(|| io::Error::other(format!("not a charge: {line:?}"))))
         .collect()
+}
+
+/// Without a line that a kill has cut off.
+fn whole_lines(log: &str) -> &str {
+    &log[..log.rfind('\n').map_or(0, |end| end + 1)]
 }
 
 fn parse(line: &str) -> Option<Charge> {
