@@ -8,6 +8,8 @@ use crate::sync::{AtomicU64, Mutex};
 
 /// No bank has more lanes: a row of them is a word.
 const MAX_LANES: usize = 64;
+/// The next bank of a length has half as many lanes as there are, up to this many.
+const NARROW_LANES: usize = 8;
 const BLOCK_BYTES: usize = BLOCK_BITS / 8;
 
 /// All banks.
@@ -17,8 +19,8 @@ pub(crate) struct Banks(Mutex<Vec<Weak<Bank>>>);
 impl Banks {
     /// An empty filter for about `keys` keys: 2.5 bytes for each.
     ///
-    /// Where all lanes of its length are taken, the next bank has a quarter as many: little lies idle, and
-    /// banks are few.
+    /// Where all lanes of its length are taken, the next bank has half as many, or a quarter where they are
+    /// many: little lies idle, and banks are few.
     pub(crate) fn filter_for(&self, keys: u64) -> Filter {
         let blocks = blocks_for(keys);
         let mut banks = self.0.lock();
@@ -32,10 +34,9 @@ impl Banks {
                 }
             }
         }
-        let lanes_log2 = (lanes / 4).clamp(1, MAX_LANES).ilog2();
-        let words = ((blocks * BLOCK_BITS) << lanes_log2) / 64;
-        let words = (0..words).map(|_| AtomicU64::new(0)).collect();
-        let bank = Bank::new(blocks, lanes_log2, words, 1);
+        let next = (lanes / 2).min(NARROW_LANES).max(lanes / 4);
+        let lanes_log2 = next.clamp(1, MAX_LANES).ilog2();
+        let bank = Arc::new(Bank::new(blocks, lanes_log2, 1));
         banks.push(Arc::downgrade(&bank));
         Filter { bank, lane: 0 }
     }
@@ -58,8 +59,7 @@ impl Banks {
         }
         for mut same_len in by_len.into_values() {
             while !same_len.is_empty() {
-                let lanes = 1 << same_len.len().ilog2();
-                let rest = same_len.split_off(lanes);
+                let rest = same_len.split_off(first_bank_of(same_len.len()));
                 loaded.extend(self.bank_of(same_len));
                 same_len = rest;
             }
@@ -67,11 +67,13 @@ impl Banks {
         loaded
     }
 
-    /// A bank of as many filters as it has lanes, all of one length.
+    /// A bank of these filters, all of one length.
     fn bank_of<K>(&self, stored: Vec<(K, Vec<u8>)>) -> impl Iterator<Item = (K, Filter)> {
-        let lanes = stored.len();
+        let lanes = stored.len().next_power_of_two();
         let words_each = stored[0].1.len() / 8;
-        let mut words = Vec::with_capacity(words_each * lanes);
+        let blocks = stored[0].1.len() / BLOCK_BYTES;
+        let mut bank = Bank::new(blocks, lanes.ilog2(), stored.len());
+        let mut words = bank.lines.iter_mut().flat_map(|line| &mut line.0);
         for n in 0..words_each {
             let mut rows = [0; MAX_LANES];
             for (row, (_, bytes)) in rows.iter_mut().zip(&stored) {
@@ -82,17 +84,27 @@ impl Banks {
                     .map_or(0, |word| u64::from_le_bytes(*word));
             }
             transpose(&mut rows[..lanes]);
-            words.extend(rows[..lanes].iter().copied().map(AtomicU64::new));
+            for (row, word) in rows[..lanes].iter().zip(words.by_ref()) {
+                *word = AtomicU64::new(*row);
+            }
         }
-        let blocks = words_each * 64 / BLOCK_BITS;
-        let taken = u64::MAX >> (64 - lanes);
-        let bank = Bank::new(blocks, lanes.ilog2(), words.into(), taken);
+        let bank = Arc::new(bank);
         self.0.lock().push(Arc::downgrade(&bank));
         let with_lanes = stored.into_iter().zip(0..);
         with_lanes.map(move |((of, _), lane)| {
             let bank = bank.clone();
             (of, Filter { bank, lane })
         })
+    }
+}
+
+/// How many of so many filters of a length share the first bank: of its lanes a quarter may lie idle, until
+/// filters are made for them.
+fn first_bank_of(filters: usize) -> usize {
+    let lanes = filters.next_power_of_two();
+    match 4 * filters >= 3 * lanes {
+        true => filters,
+        false => lanes / 2,
     }
 }
 
@@ -160,7 +172,7 @@ mod tests {
             .filter_map(Weak::upgrade)
             .map(|b| b.lanes())
             .collect();
-        let narrow = [[1; 8].as_slice(), &[2; 4], &[4; 4], &[8; 4], &[16; 3]].concat();
+        let narrow = [[1; 4].as_slice(), &[2; 2], &[4; 2], &[8; 6], &[16; 3]].concat();
         assert_eq!(lanes, narrow);
         drop(all);
         let other = banks.filter_for(200);
@@ -181,7 +193,7 @@ mod tests {
             .for_each(|(n, f)| f.insert(&probe(n)));
         let dropped = filters.swap_remove(9);
         let (bank, lane) = (dropped.place().0.clone(), dropped.place().1);
-        assert_eq!((bank.lanes(), lane), (2, 1));
+        assert_eq!((bank.lanes(), lane), (4, 1));
         drop(dropped);
         let next = banks.filter_for(100);
         assert_eq!(next.place().1, lane);
@@ -205,12 +217,28 @@ mod tests {
                 .enumerate()
                 .for_each(|(n, f)| f.insert(&probe(n)));
             let bytes = filters.iter().map(Filter::to_bytes).enumerate();
+            let banks = Banks::default();
             let again = banks.load(bytes);
+            let bank_lanes = |bank: Arc<Bank>| bank.lanes();
+            let all = banks
+                .0
+                .lock()
+                .iter()
+                .filter_map(Weak::upgrade)
+                .map(bank_lanes)
+                .sum::<usize>();
+            assert!(
+                (count..=count * 4 / 3).contains(&all),
+                "{all} lanes for {count}"
+            );
             assert_eq!(again.len(), count);
             for (n, filter) in &again {
                 assert_eq!(filter.to_bytes(), filters[*n].to_bytes());
                 assert!((0..count).all(|m| filter.may_contain(&probe(m)) == (*n == m)));
             }
+            // The next one, in a lane that lay idle or not, is empty.
+            let next = banks.filter_for(100);
+            assert!((0..count).all(|m| !next.may_contain(&probe(m))));
             // And they can be added to.
             again.iter().for_each(|(n, f)| f.insert(&probe(n + 1000)));
             assert!(again.iter().all(|(n, f)| f.may_contain(&probe(n + 1000))));
