@@ -76,12 +76,15 @@ pub struct Row {
     pub device_bytes_per_op: f64,
     pub cpu_us_per_op: f64,
     pub peak_rss_bytes: u64,
+    /// The most keys stored at a time, where the engine can tell; else 0.
+    pub most_stored_keys: u64,
     pub round: usize,
 }
 
 const WARMING: u8 = 0;
 const MEASURED: u8 = 1;
 const OVER: u8 = 2;
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// Keys that are made for [`Work::InFlight`] and [`Work::ReplayRecent`].
 const ASKED_KEYS: usize = 1000;
 
@@ -128,8 +131,8 @@ fn measure(peer: &dyn Peer, shared: &Shared<'_>, round: usize) -> Result<Row> {
     let cell = shared.cell;
     let server = peer.server();
     reset_peak_rss(&server);
-    let (latencies, Spent { elapsed, usage }) = match peer.tasks() {
-        Some(tasks) => as_tasks(&tasks, shared)?,
+    let (latencies, spent) = match peer.tasks() {
+        Some(tasks) => as_tasks(peer, &tasks, shared)?,
         None => as_threads(peer, shared)?,
     };
     let ops = latencies.len().max(1) as f64;
@@ -140,14 +143,15 @@ fn measure(peer: &dyn Peer, shared: &Shared<'_>, round: usize) -> Result<Row> {
         clients: cell.clients,
         live_keys: shared.filled.live_keys,
         seconds: cell.seconds,
-        ops_per_s: latencies.len() as f64 / elapsed.as_secs_f64(),
+        ops_per_s: latencies.len() as f64 / spent.elapsed.as_secs_f64(),
         p50_us: at(0.5),
         p99_us: at(0.99),
         p999_us: at(0.999),
-        bytes_per_op: usage.written_bytes as f64 / ops,
-        device_bytes_per_op: usage.device_bytes as f64 / ops,
-        cpu_us_per_op: usage.cpu_us as f64 / ops,
+        bytes_per_op: spent.usage.written_bytes as f64 / ops,
+        device_bytes_per_op: spent.usage.device_bytes as f64 / ops,
+        cpu_us_per_op: spent.usage.cpu_us as f64 / ops,
         peak_rss_bytes: peak_rss_bytes(&server),
+        most_stored_keys: spent.most_stored_keys,
         round,
     })
 }
@@ -156,6 +160,7 @@ fn measure(peer: &dyn Peer, shared: &Shared<'_>, round: usize) -> Result<Row> {
 struct Spent {
     elapsed: Duration,
     usage: Usage,
+    most_stored_keys: u64,
 }
 
 fn as_threads(peer: &dyn Peer, shared: &Shared<'_>) -> Result<(Histogram<u64>, Spent)> {
@@ -165,7 +170,7 @@ fn as_threads(peer: &dyn Peer, shared: &Shared<'_>) -> Result<(Histogram<u64>, S
             .collect();
         shared.start.wait();
         // Its connections are there now.
-        let spent = go_through_phases(shared, &peer.server());
+        let spent = go_through_phases(peer, shared);
         let mut all = histogram()?;
         for client in clients {
             let latencies = client.join().map_err(|_| anyhow!("a client panicked"))??;
@@ -175,7 +180,11 @@ fn as_threads(peer: &dyn Peer, shared: &Shared<'_>) -> Result<(Histogram<u64>, S
     })
 }
 
-fn as_tasks(tasks: &Arc<dyn Tasks>, shared: &Shared<'_>) -> Result<(Histogram<u64>, Spent)> {
+fn as_tasks(
+    peer: &dyn Peer,
+    tasks: &Arc<dyn Tasks>,
+    shared: &Shared<'_>,
+) -> Result<(Histogram<u64>, Spent)> {
     let runtime = tokio::runtime::Runtime::new()?;
     let all = Arc::new(Mutex::new(histogram()?));
     let clients: Vec<_> = (0..shared.cell.clients)
@@ -184,7 +193,7 @@ fn as_tasks(tasks: &Arc<dyn Tasks>, shared: &Shared<'_>) -> Result<(Histogram<u6
             runtime.spawn(task(tasks, shared.cell, phase, all))
         })
         .collect();
-    let spent = go_through_phases(shared, &[]);
+    let spent = go_through_phases(peer, shared);
     for client in clients {
         runtime.block_on(client)??;
     }
@@ -211,16 +220,25 @@ async fn task(
     }
 }
 
-fn go_through_phases(shared: &Shared<'_>, server: &[u32]) -> Spent {
-    let seconds = shared.cell.seconds;
+fn go_through_phases(peer: &dyn Peer, shared: &Shared<'_>) -> Spent {
+    let (server, seconds) = (peer.server(), shared.cell.seconds);
     thread::sleep(Duration::from_secs_f64(seconds / 10.0));
-    let (begin, before) = (Instant::now(), Usage::of_self_and(server));
+    let (begin, before) = (Instant::now(), Usage::of_self_and(&server));
     shared.phase.store(MEASURED, Ordering::SeqCst);
-    thread::sleep(Duration::from_secs_f64(seconds));
+    let mut most_stored_keys = 0;
+    loop {
+        let left = Duration::from_secs_f64(seconds).saturating_sub(begin.elapsed());
+        if left.is_zero() {
+            break;
+        }
+        thread::sleep(left.min(SAMPLE_EVERY));
+        most_stored_keys = most_stored_keys.max(peer.stored_keys().unwrap_or(0));
+    }
     shared.phase.store(OVER, Ordering::SeqCst);
     Spent {
         elapsed: begin.elapsed(),
-        usage: Usage::of_self_and(server).since(before),
+        usage: Usage::of_self_and(&server).since(before),
+        most_stored_keys,
     }
 }
 

@@ -71,6 +71,11 @@ pub trait Peer: Send + Sync {
         None
     }
 
+    /// How many keys it stores at the moment, those that have expired included, if it can tell.
+    fn stored_keys(&self) -> Option<u64> {
+        None
+    }
+
     /// The processes of its server, if it has one.
     fn server(&self) -> Vec<u32> {
         Vec::new()

@@ -18,7 +18,7 @@ use crate::engine::generation::{
 use crate::engine::overlay::Entry;
 use crate::engine::pace::Pace;
 use crate::error::Result;
-use crate::record::State;
+use crate::record::{Record, State};
 use crate::sync::{AtomicBool, Ordering};
 use crate::time::Timestamp;
 
@@ -157,13 +157,13 @@ impl<'c> Staged<'c> {
     ) -> Result<()> {
         let (name, hash) = (write.key.as_bytes(), write.hash);
         let place = place(write.entry, self.now);
-        let mut record = Vec::new();
-        if let (Some(entry), Some(_)) = (write.entry, &place) {
-            encode_record(name, entry, &mut record);
+        let mut bytes = Vec::new();
+        if let (Some(record), Some(_)) = (write.entry, &place) {
+            encode_record(name, record, &mut bytes);
         }
         let single = bucket::single_key(hash, name);
         if matches!(place, Some(Place::Unfinished)) {
-            if !transaction.put(UNFINISHED, &single, &record)? {
+            if !transaction.put(UNFINISHED, &single, &bytes)? {
                 self.ledger.unfinished.add(hash);
             }
         } else if transaction.remove(UNFINISHED, &single)? {
@@ -173,7 +173,7 @@ impl<'c> Staged<'c> {
             Some(Place::Bucket(expires_at)) => {
                 let staged = |id| changes.get(&id).map_or(0, Vec::len) as u64;
                 let id = self.open_generation(expires_at, staged);
-                self.note_put(id, entry_bytes(name, &record));
+                self.note_put(id, entry_bytes(name, &bytes));
                 Some(id)
             }
             _ => None,
@@ -194,7 +194,7 @@ impl<'c> Staged<'c> {
         if let Some(generation) = target.and_then(|id| self.generations.get(&id)) {
             // Before the commit: a reader must not miss it once the commit shows it.
             generation.filter.insert(&probe);
-            add(generation.id, Some(record));
+            add(generation.id, write.entry.as_deref());
         }
         Ok(())
     }
@@ -212,14 +212,18 @@ impl<'c> Staged<'c> {
         let (table, buckets) = (id.table(), row.buckets);
         let before = row.tally;
         let row_key = |change: &Change<'_>| bucket::row_key(change.hash, buckets);
+        // Only now: the bytes of all records that a transaction changes would lie between the pages of
+        // the base, and leave holes.
+        let mut encoded = Vec::new();
         for same_bucket in changes.chunk_by(|one, next| row_key(one) == row_key(next)) {
             self.pace.step(same_bucket.len());
             let key = row_key(&same_bucket[0]);
+            let records = encode_all(same_bucket, &mut encoded);
             let old = transaction.get(&table, &key)?;
             let mut contents = old.as_deref().map_or_else(Contents::default, Contents::of);
             let mut changed = false;
-            for Change { hash, name, record } in same_bucket {
-                let was_there = contents.set(name, record.as_deref());
+            for (Change { hash, name, .. }, record) in same_bucket.iter().zip(records) {
+                let was_there = contents.set(name, record);
                 match (was_there, record.is_some()) {
                     (false, true) => row.tally.add(*hash),
                     (true, false) => row.tally.remove(*hash),
@@ -360,8 +364,21 @@ fn store_filter(
 struct Change<'e> {
     hash: u64,
     name: &'e [u8],
-    /// None: its record, if it has one there, is to go.
-    record: Option<Vec<u8>>,
+    /// None: the one it has there, if any, is to go.
+    record: Option<&'e Record>,
+}
+
+/// The bytes of the records that these changes bring, in `buffer`.
+fn encode_all<'b>(changes: &[Change<'_>], buffer: &'b mut Vec<u8>) -> Vec<Option<&'b [u8]>> {
+    buffer.clear();
+    let mut encode = |change: &Change<'_>| {
+        let begin = buffer.len();
+        encode_record(change.name, change.record?, buffer);
+        Some(begin..buffer.len())
+    };
+    let ranges: Vec<_> = changes.iter().map(&mut encode).collect();
+    let bytes = |range| &buffer[range];
+    ranges.into_iter().map(|range| range.map(bytes)).collect()
 }
 
 /// What a generation is made for whose bucket gets that much in this checkpoint.

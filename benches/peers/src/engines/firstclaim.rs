@@ -109,6 +109,11 @@ impl Peer for Embedded {
         Ok(())
     }
 
+    fn stored_keys(&self) -> Option<u64> {
+        let stats = self.store.stats();
+        Some(stats.base_records + stats.overlay_records as u64)
+    }
+
     fn tidy(&self) -> Result<()> {
         while self.store.sweep()?.unfinished > 0 || self.store.stats().unfinished > 0 {
             std::thread::sleep(Duration::from_millis(100));
