@@ -359,9 +359,9 @@ fn open_database(
 
 /// What redb may count of so much memory: it counts the bytes of its pages alone, not those of the
 /// commit under way nor what an allocator keeps between pages that come and go, which was seen to be
-/// as much again.
+/// half as much again at once and more in time.
 fn counted(cache_bytes: usize) -> usize {
-    cache_bytes / 2
+    cache_bytes / 8 * 3
 }
 
 /// What redb's errors mean here.
