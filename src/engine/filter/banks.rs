@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn bytes_round_trip_in_banks_of_any_width() {
-        for count in [1, 2, 3, 7, 64, 65, 100] {
+        for count in [1, 2, 3, 5, 7, 36, 64, 65, 100] {
             let banks = Banks::default();
             let filters: Vec<_> = (0..count).map(|_| banks.filter_for(100)).collect();
             filters
