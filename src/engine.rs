@@ -110,6 +110,7 @@ pub(crate) struct Counters {
     pub(crate) frames: AtomicU64,
     pub(crate) changes: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
+    pub(crate) sweeps: AtomicU64,
 }
 
 impl Engine {

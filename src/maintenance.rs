@@ -245,6 +245,7 @@ mod tests {
         let mut pauses = Vec::new();
         paced_sweep(&engine, |pause| pauses.push(pause)).unwrap();
         assert_eq!(pauses, [Duration::ZERO; 3]);
+        assert_eq!(engine.counters().sweeps.load(Ordering::Relaxed), 1);
     }
 
     #[test]
@@ -253,6 +254,7 @@ mod tests {
         let swept = paced_sweep(&engine, |_| engine.stop());
         assert!(matches!(swept, Err(Error::Closed)), "{swept:?}");
         assert_eq!(engine.catalog().sizes().0, 2);
+        assert_eq!(engine.counters().sweeps.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -329,18 +329,25 @@ fn load_generations(
 ) -> Result<List> {
     let rows = ledger.generations.values();
     let unknown = rows.filter(|row| known.iter().all(|g| g.id != row.id));
+    let mut stored = Vec::new();
     let filters = snapshot.table(FILTERS)?;
+    if let Some(filters) = &filters {
+        for row in unknown.filter(|row| has_complete_filter(row)) {
+            let len = stored_filter(filters, row, <[u8]>::len)?;
+            stored.extend(len.map(|len| (row, len)));
+        }
+    }
     let mut failed = Ok(());
-    let stored = unknown.filter_map(|row| {
-        let bytes = filters.as_ref().map(|table| stored_filter(table, row))?;
-        let bytes = bytes.unwrap_or_else(|error| {
+    let loaded = banks.load(stored.into_iter(), |row| {
+        let read = stored_filter(filters.as_ref()?, row, <[u8]>::to_vec);
+        read.unwrap_or_else(|error| {
             failed = Err(error);
             None
-        });
-        Some((row.id, bytes?))
+        })
     });
-    let mut loaded: BTreeMap<_, _> = banks.load(stored).into_iter().collect();
     failed?;
+    let loaded = loaded.into_iter().map(|(row, filter)| (row.id, filter));
+    let mut loaded: BTreeMap<_, _> = loaded.collect();
     let generation = |row: &GenerationRow| match known.iter().find(|g| g.id == row.id) {
         Some(generation) => {
             generation.set_rows(row.tally.rows);
@@ -353,18 +360,21 @@ fn load_generations(
     ))
 }
 
-/// The bytes of a generation's stored filter, if that has all its keys.
-fn stored_filter(filters: &SnapshotTable, row: &GenerationRow) -> Result<Option<Vec<u8>>> {
-    let is_complete = row.filter_at == row.put_bytes
+/// Whether the stored filter of a generation has all its keys.
+fn has_complete_filter(row: &GenerationRow) -> bool {
+    row.filter_at == row.put_bytes
         || bugs::is(Bug::StaleFilterTrusted)
-        || (row.closed && bugs::is(Bug::ClosedGenerationTakesPut));
-    if !is_complete {
-        return Ok(None);
-    }
+        || (row.closed && bugs::is(Bug::ClosedGenerationTakesPut))
+}
+
+/// What `with` makes of the bytes of a generation's stored filter, if there is one and it is whole.
+fn stored_filter<T>(
+    filters: &SnapshotTable,
+    row: &GenerationRow,
+    with: impl FnOnce(&[u8]) -> T,
+) -> Result<Option<T>> {
     let found = filters.find(&row.id.key(), |bytes| {
-        open_bytes(&row.filter_seal_key(), bytes)
-            .ok()
-            .map(<[u8]>::to_vec)
+        open_bytes(&row.filter_seal_key(), bytes).ok().map(with)
     })?;
     Ok(found.flatten())
 }

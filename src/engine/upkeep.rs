@@ -226,6 +226,7 @@ impl Engine {
             Ok(())
         })?;
         swept.unfinished += self.expire(expired)?;
+        self.counters.sweeps.fetch_add(1, Ordering::Relaxed);
         Ok(swept)
     }
 

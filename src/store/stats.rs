@@ -35,6 +35,8 @@ pub struct Stats {
     pub changes: u64,
     /// Checkpoints finished.
     pub checkpoints: u64,
+    /// Sweeps finished, those in the background and those asked for.
+    pub sweeps: u64,
     /// Look-ups that read the base: neither what is in memory nor the filters could answer.
     pub base_reads: u64,
     /// A write failed, so that nothing more can be written until the store is reopened.
@@ -64,6 +66,7 @@ impl Stats {
             batches: counters.frames.load(Ordering::Relaxed),
             changes: counters.changes.load(Ordering::Relaxed),
             checkpoints: counters.checkpoints.load(Ordering::Relaxed),
+            sweeps: counters.sweeps.load(Ordering::Relaxed),
             base_reads: engine.catalog().reads(),
             poisoned: engine.is_poisoned(),
             trouble: engine.trouble(),

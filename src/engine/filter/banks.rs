@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use super::{BLOCK_BITS, Bank, Filter, blocks_for};
-use crate::sync::{AtomicU64, Mutex};
+use crate::sync::{Mutex, Ordering};
 
 /// No bank has more lanes: a row of them is a word.
 const MAX_LANES: usize = 64;
+/// Of the filters of a bank so many are read at once.
+const LANES_READ_AT_ONCE: usize = 8;
 /// The next bank of a length has half as many lanes as there are, up to this many.
 const NARROW_LANES: usize = 8;
 const BLOCK_BYTES: usize = BLOCK_BITS / 8;
@@ -41,60 +43,80 @@ impl Banks {
         Filter { bank, lane: 0 }
     }
 
-    /// The filters that [`Filter::to_bytes`] gave, in banks without a gap. Those whose length is none are
-    /// left out.
-    pub(crate) fn load<K>(&self, stored: impl Iterator<Item = (K, Vec<u8>)>) -> Vec<(K, Filter)> {
-        let mut loaded = Vec::new();
-        let mut by_len = BTreeMap::<usize, Vec<(K, Vec<u8>)>>::new();
-        for (of, bytes) in stored {
-            if bytes.is_empty() || bytes.len() % BLOCK_BYTES != 0 {
-                continue;
-            }
-            let same_len = by_len.entry(bytes.len()).or_default();
-            same_len.push((of, bytes));
-            if same_len.len() == MAX_LANES {
-                // At once, so that never all of them are in memory twice.
-                loaded.extend(self.bank_of(std::mem::take(same_len)));
-            }
+    /// The filters that [`Filter::to_bytes`] gave, in banks without a gap: of each `stored` one the length,
+    /// and `read` for its bytes. Those whose length is none are left out, and those that are not read.
+    pub(crate) fn load<K>(
+        &self,
+        stored: impl Iterator<Item = (K, usize)>,
+        mut read: impl FnMut(&K) -> Option<Vec<u8>>,
+    ) -> Vec<(K, Filter)> {
+        let mut by_len = BTreeMap::<usize, Vec<K>>::new();
+        for (of, len) in stored.filter(|(_, len)| *len > 0 && len % BLOCK_BYTES == 0) {
+            by_len.entry(len).or_default().push(of);
         }
-        for mut same_len in by_len.into_values() {
+        let mut loaded = Vec::new();
+        for (len, mut same_len) in by_len {
             while !same_len.is_empty() {
                 let rest = same_len.split_off(first_bank_of(same_len.len()));
-                loaded.extend(self.bank_of(same_len));
+                loaded.extend(self.bank_of(len, same_len, &mut read));
                 same_len = rest;
             }
         }
         loaded
     }
 
-    /// A bank of these filters, all of one length.
-    fn bank_of<K>(&self, stored: Vec<(K, Vec<u8>)>) -> impl Iterator<Item = (K, Filter)> {
-        let lanes = stored.len().next_power_of_two();
-        let words_each = stored[0].1.len() / 8;
-        let blocks = stored[0].1.len() / BLOCK_BYTES;
-        let mut bank = Bank::new(blocks, lanes.ilog2(), stored.len());
-        let mut words = bank.lines.iter_mut().flat_map(|line| &mut line.0);
-        for n in 0..words_each {
-            let mut rows = [0; MAX_LANES];
-            for (row, (_, bytes)) in rows.iter_mut().zip(&stored) {
-                *row = bytes
-                    .as_chunks()
-                    .0
-                    .get(n)
-                    .map_or(0, |word| u64::from_le_bytes(*word));
-            }
-            transpose(&mut rows[..lanes]);
-            for (row, word) in rows[..lanes].iter().zip(words.by_ref()) {
-                *word = AtomicU64::new(*row);
+    /// A bank of these filters, each of `len` bytes. A few of them are read at a time: never are many in
+    /// memory twice.
+    fn bank_of<K>(
+        &self,
+        len: usize,
+        stored: Vec<K>,
+        mut read: impl FnMut(&K) -> Option<Vec<u8>>,
+    ) -> Vec<(K, Filter)> {
+        let lanes_log2 = stored.len().next_power_of_two().ilog2();
+        let bank = Arc::new(Bank::new(len / BLOCK_BYTES, lanes_log2, stored.len()));
+        self.0.lock().push(Arc::downgrade(&bank));
+        let at_once = bank.lanes().min(LANES_READ_AT_ONCE);
+        let mut filters = Vec::with_capacity(stored.len());
+        let lanes = (0..stored.len()).step_by(at_once);
+        let mut stored = stored.into_iter();
+        for first in lanes {
+            let some: Vec<K> = stored.by_ref().take(at_once).collect();
+            let is_whole = |bytes: &Vec<u8>| bytes.len() == len;
+            let bytes = some.iter().map(|of| read(of).filter(is_whole));
+            let bytes: Vec<_> = bytes.collect();
+            bank.fill_lanes(first, at_once, &bytes);
+            for ((of, bytes), lane) in some.into_iter().zip(bytes).zip(first as u32..) {
+                let bank = bank.clone();
+                let filter = Filter { bank, lane };
+                // Dropped, it leaves its lane to another.
+                filters.extend(bytes.map(|_| (of, filter)));
             }
         }
-        let bank = Arc::new(bank);
-        self.0.lock().push(Arc::downgrade(&bank));
-        let with_lanes = stored.into_iter().zip(0..);
-        with_lanes.map(move |((of, _), lane)| {
-            let bank = bank.clone();
-            (of, Filter { bank, lane })
-        })
+        filters
+    }
+}
+
+impl Bank {
+    /// Puts filters into lanes next to each other that are empty, from `first` on: the power of two of
+    /// `lanes` that they are, or the first of those. Nobody else may change the bank meanwhile.
+    fn fill_lanes(&self, first: usize, lanes: usize, filters: &[Option<Vec<u8>>]) {
+        for word in 0..self.blocks * BLOCK_BITS / 64 {
+            let mut squares = [0; LANES_READ_AT_ONCE];
+            for (square, filter) in squares.iter_mut().zip(filters) {
+                let bytes = filter.as_ref().and_then(|f| f.as_chunks().0.get(word));
+                *square = bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes));
+            }
+            transpose(&mut squares[..lanes]);
+            for (n, square) in squares[..lanes].iter().enumerate() {
+                for row in (n..64).step_by(lanes) {
+                    let (to, shift) = self.place_of(word * 64 + row);
+                    let of_row = square >> (row - n) & ((1 << lanes) - 1);
+                    let before = to.load(Ordering::Relaxed);
+                    to.store(before | of_row << (shift + first), Ordering::Relaxed);
+                }
+            }
+        }
     }
 }
 
@@ -102,10 +124,9 @@ impl Banks {
 /// filters are made for them.
 fn first_bank_of(filters: usize) -> usize {
     let lanes = filters.next_power_of_two();
-    match 4 * filters >= 3 * lanes {
-        true => filters,
-        false => lanes / 2,
-    }
+    let few_lie_idle = 4 * filters >= 3 * lanes;
+    let first = if few_lie_idle { filters } else { lanes / 2 };
+    first.min(MAX_LANES)
 }
 
 /// Cuts the columns of a power of two of words into squares, and makes bit `m` of word `n` bit `n` of word
@@ -216,9 +237,9 @@ mod tests {
                 .iter()
                 .enumerate()
                 .for_each(|(n, f)| f.insert(&probe(n)));
-            let bytes = filters.iter().map(Filter::to_bytes).enumerate();
+            let lengths = filters.iter().map(Filter::len_bytes).enumerate();
             let banks = Banks::default();
-            let again = banks.load(bytes);
+            let again = banks.load(lengths, |n| Some(filters[*n].to_bytes()));
             let bank_lanes = |bank: Arc<Bank>| bank.lanes();
             let all = banks
                 .0
@@ -246,10 +267,37 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_that_is_not_read_leaves_its_lane_to_another() {
+        let banks = Banks::default();
+        let filters: Vec<_> = (0..20).map(|_| banks.filter_for(100)).collect();
+        filters
+            .iter()
+            .enumerate()
+            .for_each(|(n, f)| f.insert(&probe(n)));
+        let lengths = filters.iter().map(Filter::len_bytes).enumerate();
+        let banks = Banks::default();
+        let loaded = banks.load(lengths, |n| match n {
+            5 => None,
+            7 => Some(vec![0xff; 64]),
+            n => Some(filters[*n].to_bytes()),
+        });
+        assert_eq!(loaded.len(), 18);
+        assert!(
+            loaded
+                .iter()
+                .all(|(n, f)| (0..20).all(|m| f.may_contain(&probe(m)) == (*n == m)))
+        );
+        let next = [5, 7].map(|_| banks.filter_for(100));
+        let lanes = next.each_ref().map(|f| f.place().1);
+        assert_eq!(lanes, [5, 7]);
+        assert!((0..20).all(|m| next.iter().all(|f| !f.may_contain(&probe(m)))));
+    }
+
+    #[test]
     fn other_lengths_are_left_out() {
         let lengths = [0, 8, 63, 64, 65, 128];
-        let stored = lengths.into_iter().map(|len| (len, vec![0; len]));
-        let loaded = Banks::default().load(stored);
+        let stored = lengths.into_iter().map(|len| (len, len));
+        let loaded = Banks::default().load(stored, |len| Some(vec![0; *len]));
         let lengths: Vec<_> = loaded.iter().map(|(len, _)| *len).collect();
         assert_eq!(lengths, [64, 128]);
     }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use firstclaim::internals::transition::{Command, Terms};
 use firstclaim::internals::{Directory, Engine, EngineOptions, RecordKey, Request};
 use firstclaim::{
-    Builder, Claim, ClaimRequest, Durability, Lease, Limits, ManualClock, Store, Takeover,
+    Builder, Claim, ClaimRequest, Durability, Lease, Limits, ManualClock, Stats, Store, Takeover,
 };
 
 use super::{BoxFuture, Client, DAY, Peer, RESPONSE, Seen, Tasks};
@@ -114,11 +114,18 @@ impl Peer for Embedded {
         Some(stats.base_records + stats.overlay_records as u64)
     }
 
+    /// The store sweeps by itself. A sweep by this thread would be one more allocator's arena that keeps
+    /// what it used once.
     fn tidy(&self) -> Result<()> {
-        while self.store.sweep()?.unfinished > 0 || self.store.stats().unfinished > 0 {
+        let before = self.store.stats().sweeps;
+        let is_tidy = |stats: Stats| stats.sweeps > before && stats.unfinished == 0;
+        for _ in 0..600 {
+            if is_tidy(self.store.stats()) {
+                return Ok(());
+            }
             std::thread::sleep(Duration::from_millis(100));
         }
-        Ok(())
+        bail!("not swept within a minute: {:?}", self.store.stats())
     }
 }
 
