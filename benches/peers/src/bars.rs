@@ -46,7 +46,7 @@ impl<'r> Of<'r> {
                 && row.work == self.work
                 && row.clients == self.clients
                 && row.live_keys == self.live_keys
-                && (row.seconds >= 60.0) == self.sustained
+                && row.is_sustained() == self.sustained
         };
         self.rows.iter().filter(fits).collect()
     }

@@ -58,6 +58,21 @@ pub struct Cell {
     pub retain_seconds: f64,
 }
 
+/// From so many seconds on, a measurement goes over checkpoints and sweeps.
+const SUSTAINED_SECONDS: f64 = 60.0;
+
+impl Cell {
+    pub fn is_sustained(self) -> bool {
+        self.seconds >= SUSTAINED_SECONDS
+    }
+}
+
+impl Row {
+    pub fn is_sustained(&self) -> bool {
+        self.seconds >= SUSTAINED_SECONDS
+    }
+}
+
 /// What one round of a cell has shown of one engine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Row {
@@ -110,7 +125,7 @@ pub fn run(filled: &Filled, peer: &dyn Peer, cell: Cell, round: usize) -> Result
     };
     let row = measure(peer, &shared, round);
     drop(holder);
-    peer.tidy()?;
+    peer.tidy(cell)?;
     row
 }
 

@@ -18,7 +18,7 @@ use ::firstclaim::Durability;
 use anyhow::{Result, bail};
 
 use self::firstclaim::Embedded;
-use crate::cell::Work;
+use crate::cell::{Cell, Work};
 use crate::key::Key;
 
 pub type BoxFuture<'f, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'f>>;
@@ -61,8 +61,9 @@ pub trait Peer: Send + Sync {
     /// over the last one.
     fn fill(&mut self, keys: u64) -> Result<()>;
 
-    /// Clears away what a measurement of claims that nobody completes has left.
-    fn tidy(&self) -> Result<()> {
+    /// Clears away what the measurement of a cell has left and the store does not clear away by itself
+    /// before the next one.
+    fn tidy(&self, _: Cell) -> Result<()> {
         Ok(())
     }
 

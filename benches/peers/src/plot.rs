@@ -37,7 +37,7 @@ pub fn draw(rows: &[Row], directory: &Path) -> Result<()> {
             plot(&file, &title, "clients", &lines)?;
         }
     }
-    let sustained = lines(rows, |row| row.seconds >= 60.0, |row| row.live_keys as f64);
+    let sustained = lines(rows, Row::is_sustained, |row| row.live_keys as f64);
     let title = "sustained cycles a second by 64 clients, over live keys";
     plot(
         &directory.join("growth.svg"),

@@ -9,11 +9,11 @@ use anyhow::{Context, Result, bail};
 use firstclaim::internals::transition::{Command, Terms};
 use firstclaim::internals::{Directory, Engine, EngineOptions, RecordKey, Request};
 use firstclaim::{
-    Builder, Claim, ClaimRequest, Durability, Lease, Limits, ManualClock, Stats, Store, Takeover,
+    Builder, Claim, ClaimRequest, Durability, Lease, Limits, ManualClock, Store, Takeover,
 };
 
 use super::{BoxFuture, Client, DAY, Peer, RESPONSE, Seen, Tasks};
-use crate::cell::Work;
+use crate::cell::{Cell, Work};
 use crate::key::Key;
 
 /// How many keys are claimed at once while filling.
@@ -114,18 +114,16 @@ impl Peer for Embedded {
         Some(stats.base_records + stats.overlay_records as u64)
     }
 
-    /// The store sweeps by itself. A sweep by this thread would be one more allocator's arena that keeps
-    /// what it used once.
-    fn tidy(&self) -> Result<()> {
-        let before = self.store.stats().sweeps;
-        let is_tidy = |stats: Stats| stats.sweeps > before && stats.unfinished == 0;
-        for _ in 0..600 {
-            if is_tidy(self.store.stats()) {
-                return Ok(());
-            }
+    /// After a sustained measurement that is left to the store: it sweeps by itself, and a sweep by this
+    /// thread would leave one more of the allocator's arenas with what it used once.
+    fn tidy(&self, cell: Cell) -> Result<()> {
+        if cell.is_sustained() {
+            return Ok(());
+        }
+        while self.store.sweep()?.unfinished > 0 || self.store.stats().unfinished > 0 {
             std::thread::sleep(Duration::from_millis(100));
         }
-        bail!("not swept within a minute: {:?}", self.store.stats())
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ use anyhow::{Context, Result, ensure};
 use parking_lot::{Condvar, Mutex};
 
 use super::{Client, DAY, Peer, RESPONSE, Seen};
+use crate::cell::Cell;
 use crate::key::Key;
 
 const FILE_BYTES: u64 = 64 << 20;
@@ -133,7 +134,7 @@ impl Peer for Limit {
         Ok(())
     }
 
-    fn tidy(&self) -> Result<()> {
+    fn tidy(&self, _: Cell) -> Result<()> {
         let now = Instant::now();
         self.map.lock().retain(|_, entry| now < entry.expires_at);
         Ok(())

@@ -8,6 +8,7 @@ use postgres::{Client as Connection, NoTls, Statement};
 
 use super::server::{POSTGRES_PORT, processes};
 use super::{Client, DAY, Peer, RESPONSE, Seen};
+use crate::cell::Cell;
 use crate::key::Key;
 
 const SCHEMA: &str = "
@@ -75,7 +76,7 @@ impl Peer for Postgres {
         Ok(connection.batch_execute("CHECKPOINT")?)
     }
 
-    fn tidy(&self) -> Result<()> {
+    fn tidy(&self, _: Cell) -> Result<()> {
         Ok(connect()?.batch_execute("DELETE FROM claims WHERE expires < now()")?)
     }
 
