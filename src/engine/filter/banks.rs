@@ -75,7 +75,6 @@ impl Banks {
     ) -> Vec<(K, Filter)> {
         let lanes_log2 = stored.len().next_power_of_two().ilog2();
         let bank = Arc::new(Bank::new(len / BLOCK_BYTES, lanes_log2, stored.len()));
-        self.0.lock().push(Arc::downgrade(&bank));
         let at_once = bank.lanes().min(LANES_READ_AT_ONCE);
         let mut filters = Vec::with_capacity(stored.len());
         let lanes = (0..stored.len()).step_by(at_once);
@@ -93,6 +92,8 @@ impl Banks {
                 filters.extend(bytes.map(|_| (of, filter)));
             }
         }
+        // Only now: a lane that lies idle could be taken and written meanwhile.
+        self.0.lock().push(Arc::downgrade(&bank));
         filters
     }
 }
@@ -156,6 +157,16 @@ mod tests {
         Probe::of(checksum(1, &n.to_le_bytes()))
     }
 
+    /// So many filters, each with the key of its number.
+    fn filled(banks: &Banks, count: usize) -> Vec<Filter> {
+        let filled = |n| {
+            let filter = banks.filter_for(100);
+            filter.insert(&probe(n));
+            filter
+        };
+        (0..count).map(filled).collect()
+    }
+
     #[test]
     fn squares_are_transposed() {
         let all: [u64; 64] = std::array::from_fn(|n| checksum(2, &n.to_le_bytes()));
@@ -175,10 +186,7 @@ mod tests {
     #[test]
     fn filters_of_a_length_lie_in_few_banks_and_keep_apart() {
         let banks = Banks::default();
-        let filters: Vec<_> = (0..100).map(|_| banks.filter_for(100)).collect();
-        for (n, filter) in filters.iter().enumerate() {
-            filter.insert(&probe(n));
-        }
+        let filters = filled(&banks, 100);
         for n in 0..filters.len() {
             for (m, filter) in filters.iter().enumerate() {
                 assert_eq!(filter.may_contain(&probe(n)), n == m);
@@ -207,11 +215,7 @@ mod tests {
     #[test]
     fn a_lane_is_empty_for_its_next_filter() {
         let banks = Banks::default();
-        let mut filters: Vec<_> = (0..10).map(|_| banks.filter_for(100)).collect();
-        filters
-            .iter()
-            .enumerate()
-            .for_each(|(n, f)| f.insert(&probe(n)));
+        let mut filters = filled(&banks, 10);
         let dropped = filters.swap_remove(9);
         let (bank, lane) = (dropped.place().0.clone(), dropped.place().1);
         assert_eq!((bank.lanes(), lane), (4, 1));
@@ -232,11 +236,7 @@ mod tests {
     fn bytes_round_trip_in_banks_of_any_width() {
         for count in [1, 2, 3, 5, 7, 36, 64, 65, 100] {
             let banks = Banks::default();
-            let filters: Vec<_> = (0..count).map(|_| banks.filter_for(100)).collect();
-            filters
-                .iter()
-                .enumerate()
-                .for_each(|(n, f)| f.insert(&probe(n)));
+            let filters = filled(&banks, count);
             let lengths = filters.iter().map(Filter::len_bytes).enumerate();
             let banks = Banks::default();
             let again = banks.load(lengths, |n| Some(filters[*n].to_bytes()));
@@ -269,11 +269,7 @@ mod tests {
     #[test]
     fn a_filter_that_is_not_read_leaves_its_lane_to_another() {
         let banks = Banks::default();
-        let filters: Vec<_> = (0..20).map(|_| banks.filter_for(100)).collect();
-        filters
-            .iter()
-            .enumerate()
-            .for_each(|(n, f)| f.insert(&probe(n)));
+        let filters = filled(&banks, 20);
         let lengths = filters.iter().map(Filter::len_bytes).enumerate();
         let banks = Banks::default();
         let loaded = banks.load(lengths, |n| match n {
