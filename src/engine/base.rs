@@ -7,9 +7,8 @@
 
 mod backend;
 mod opened;
+mod transaction;
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -22,6 +21,7 @@ use redb::{
 use self::backend::FileBackend;
 use self::opened::Opened;
 pub(crate) use self::opened::{Snapshot, SnapshotTable};
+pub(crate) use self::transaction::{Around, Transaction};
 use super::disk::{Disk, DiskFile};
 use crate::bugs::{self, Bug};
 use crate::error::{Error, Result};
@@ -153,11 +153,7 @@ impl Base {
                 self.lacks_space.store(false, Ordering::SeqCst);
             }
             let inner = begin_write(&opened.database)?;
-            let mut transaction = Transaction {
-                inner: &inner,
-                tables: HashMap::new(),
-                known: None,
-            };
+            let mut transaction = Transaction::of(&inner);
             let result = write(&mut transaction)?;
             drop(transaction);
             // The new snapshot is there before the caller publishes what it wrote.
@@ -242,96 +238,6 @@ impl ReadOnlyBase {
             let transaction = self.database.begin_read().map_err(|e| failed(e.into()))?;
             read(&Snapshot::over(transaction))
         })
-    }
-}
-
-/// Changes to the base that happen all or not at all.
-pub(crate) struct Transaction<'t> {
-    inner: &'t WriteTransaction,
-    tables: HashMap<String, Table<'t, Bytes, Bytes>>,
-    /// The tables there were, once that was asked.
-    known: Option<HashSet<String>>,
-}
-
-impl<'t> Transaction<'t> {
-    /// Sets the value under `key`, and tells whether there was one.
-    pub(crate) fn put(&mut self, table: &str, key: &[u8], value: &[u8]) -> Result<bool> {
-        let before = self.table(table)?.insert(key, value);
-        Ok(before.map_err(|e| failed(e.into()))?.is_some())
-    }
-
-    /// Makes a table, empty, unless there is one of that name.
-    pub(crate) fn make_table(&mut self, table: &str) -> Result<()> {
-        self.table(table).map(drop)
-    }
-
-    /// Removes the value under `key`, and tells whether there was one.
-    /// Makes no table: one that is lost must not come back empty.
-    pub(crate) fn remove(&mut self, table: &str, key: &[u8]) -> Result<bool> {
-        if !self.has_table(table)? {
-            return Ok(false);
-        }
-        let before = self.table(table)?.remove(key);
-        Ok(before.map_err(|e| failed(e.into()))?.is_some())
-    }
-
-    /// The value under `key`, if there is one. Makes no table either.
-    pub(crate) fn get(&mut self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        if !self.has_table(table)? {
-            return Ok(None);
-        }
-        let value = self.table(table)?.get(key);
-        let value = value.map_err(|e| failed(e.into()))?;
-        Ok(value.map(|value| value.value().to_vec()))
-    }
-
-    /// Calls `with` for every row.
-    pub(crate) fn for_each(
-        &mut self,
-        table: &str,
-        mut with: impl FnMut(&[u8], &[u8]),
-    ) -> Result<()> {
-        if !self.has_table(table)? {
-            return Ok(());
-        }
-        let rows = self.table(table)?.iter();
-        for row in rows.map_err(|e| failed(e.into()))? {
-            let (key, value) = row.map_err(|e| failed(e.into()))?;
-            with(key.value(), value.value());
-        }
-        Ok(())
-    }
-
-    /// Removes a whole table.
-    pub(crate) fn drop_table(&mut self, table: &str) -> Result<()> {
-        self.tables.remove(table);
-        let dropped = self.inner.delete_table(definition(table));
-        dropped.map_err(|e| failed(e.into())).map(drop)
-    }
-
-    fn has_table(&mut self, name: &str) -> Result<bool> {
-        if self.tables.contains_key(name) {
-            return Ok(true);
-        }
-        let known = match &self.known {
-            Some(known) => known,
-            None => {
-                let tables = self.inner.list_tables().map_err(|e| failed(e.into()))?;
-                let names = tables.map(|table| table.name().to_owned());
-                self.known.insert(names.collect())
-            }
-        };
-        Ok(known.contains(name))
-    }
-
-    fn table(&mut self, name: &str) -> Result<&mut Table<'t, Bytes, Bytes>> {
-        match self.tables.entry(name.to_owned()) {
-            Entry::Occupied(table) => Ok(table.into_mut()),
-            Entry::Vacant(place) => {
-                let opened = self.inner.open_table(definition(name));
-                Ok(place.insert(opened.map_err(|e| failed(e.into()))?))
-            }
-        }
     }
 }
 

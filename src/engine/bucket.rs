@@ -7,15 +7,11 @@
 //! A row is sealed as a whole, and each record in it by itself. Who finds a record need only check that;
 //! who finds none checks the whole row, since damage may have hidden it.
 
-use std::collections::BTreeMap;
-
 use crate::codec::{Damage, open_bytes, seal_row};
 
 /// A bucket is about so long when its generation is full: with what varies, most stay below two pages
 /// of redb's.
 const BUCKET_BYTES: u64 = 6 * 1024;
-/// The part of the hash in the key of a row of one name.
-const HASH_BYTES: usize = 4;
 /// Length of the name, length of the record.
 const ENTRY_OVERHEAD_BYTES: usize = 2 + 4;
 
@@ -38,19 +34,6 @@ pub(crate) fn entry_bytes(name: &[u8], record: &[u8]) -> u64 {
 pub(crate) fn row_key(hash: u64, buckets: u32) -> [u8; 4] {
     let number = (u128::from(hash) * u128::from(buckets)) >> 64;
     (number as u32).to_be_bytes()
-}
-
-/// The key of a row of its own for one name, in the same order.
-pub(crate) fn single_key(hash: u64, name: &[u8]) -> Vec<u8> {
-    let mut key = Vec::with_capacity(HASH_BYTES + name.len());
-    key.extend_from_slice(&((hash >> 32) as u32).to_be_bytes());
-    key.extend_from_slice(name);
-    key
-}
-
-/// The name in a key that [`single_key`] gave.
-pub(crate) fn name_of(key: &[u8]) -> &[u8] {
-    key.get(HASH_BYTES..).unwrap_or_default()
 }
 
 /// The record of `name` in the row under `key`, if there is one.
@@ -108,7 +91,8 @@ fn take_entry<'r>(rest: &mut &'r [u8]) -> Option<(&'r [u8], &'r [u8])> {
 /// What a bucket holds, to be changed.
 #[derive(Debug, Default)]
 pub struct Contents<'r> {
-    records: BTreeMap<&'r [u8], &'r [u8]>,
+    /// By name.
+    records: Vec<(&'r [u8], &'r [u8])>,
     /// From where on damage keeps its entries from being told apart. It stays as it is, behind the
     /// others, so that who finds nothing before it meets it: what was in there must not look vacant.
     unreadable: &'r [u8],
@@ -126,19 +110,77 @@ impl<'r> Contents<'r> {
             let rest = entries.0;
             match entries.next() {
                 None => return contents,
-                Some(Ok((name, record))) => drop(contents.records.insert(name, record)),
+                Some(Ok((name, record))) => contents.append(name, record),
                 Some(Err(_)) => contents.unreadable = rest,
             }
         }
     }
 
+    /// Adds what comes next in a row: all are in the order of their names, but where that is damaged.
+    fn append(&mut self, name: &'r [u8], record: &'r [u8]) {
+        match self.records.last() {
+            Some((last, _)) if *last >= name => drop(self.set(name, Some(record))),
+            _ => self.records.push((name, record)),
+        }
+    }
+
     /// Sets or removes the record of a name, and tells whether there was one.
     pub fn set(&mut self, name: &'r [u8], record: Option<&'r [u8]>) -> bool {
-        let before = match record {
-            Some(record) => self.records.insert(name, record),
-            None => self.records.remove(name),
+        let place = self.records.binary_search_by_key(&name, |(name, _)| name);
+        match (place, record) {
+            (Ok(at), Some(record)) => self.records[at].1 = record,
+            (Ok(at), None) => drop(self.records.remove(at)),
+            (Err(at), Some(record)) => self.records.insert(at, (name, record)),
+            (Err(_), None) => {}
+        }
+        place.is_ok()
+    }
+
+    /// How much of a row it fills.
+    pub(crate) fn bytes(&self) -> u64 {
+        let records = self.records.iter();
+        let bytes: u64 = records
+            .map(|(name, record)| entry_bytes(name, record))
+            .sum();
+        bytes + self.unreadable.len() as u64
+    }
+
+    /// Splits it, in the order of the places that `place` gives to the names, into parts of about as many
+    /// bytes, at most `part_bytes`. Those in one place stay together; only if they are alone in it is a part
+    /// longer than `most_bytes`. What cannot be read stays in the first. Each comes with the first place in it.
+    pub(crate) fn split(
+        self,
+        part_bytes: u64,
+        most_bytes: u64,
+        place: impl Fn(&[u8]) -> u64,
+    ) -> Vec<(u64, Self)> {
+        let parts = self.bytes().div_ceil(part_bytes);
+        let share = self.bytes().div_ceil(parts.max(1));
+        let records = self.records.into_iter();
+        let mut placed: Vec<_> = records.map(|record| (place(record.0), record)).collect();
+        placed.sort_unstable();
+        let first = Contents {
+            records: Vec::new(),
+            unreadable: self.unreadable,
         };
-        before.is_some()
+        let mut filled = self.unreadable.len() as u64;
+        let mut split = vec![(placed.first().map_or(0, |(place, _)| *place), first)];
+        for same_place in placed.chunk_by(|(one, _), (next, _)| one == next) {
+            let records = same_place.iter().map(|(_, record)| *record);
+            let bytes: u64 = records.clone().map(|(name, r)| entry_bytes(name, r)).sum();
+            if filled >= share || (filled > 0 && filled + bytes > most_bytes) {
+                split.push((same_place[0].0, Contents::default()));
+                filled = 0;
+            }
+            filled += bytes;
+            if let Some((_, part)) = split.last_mut() {
+                part.records.extend(records);
+            }
+        }
+        for (_, part) in &mut split {
+            part.records.sort_unstable();
+        }
+        split
     }
 
     /// The row under `key`; none if nothing is left.
@@ -146,12 +188,7 @@ impl<'r> Contents<'r> {
         if self.records.is_empty() && self.unreadable.is_empty() {
             return None;
         }
-        let records = self.records.iter();
-        let bytes: u64 = records
-            .map(|(name, record)| entry_bytes(name, record))
-            .sum();
-        let bytes = bytes as usize + self.unreadable.len();
-        Some(seal_row(key, bytes, |row| {
+        Some(seal_row(key, self.bytes() as usize, |row| {
             for (name, record) in &self.records {
                 row.extend_from_slice(&(name.len() as u16).to_le_bytes());
                 row.extend_from_slice(&(record.len() as u32).to_le_bytes());
@@ -247,15 +284,6 @@ mod tests {
         assert_eq!(buckets_for(1000, 0), 1);
         assert_eq!(buckets_for(1000, BUCKET_BYTES + 1), 2);
         assert_eq!(buckets_for(10, 1 << 30), 10);
-    }
-
-    #[test]
-    fn a_row_of_one_name_is_in_the_same_order() {
-        let keys = [(1 << 32, "b"), (2 << 32, "a"), (2 << 32, "b")];
-        let keys = keys.map(|(hash, name)| single_key(hash, name.as_bytes()));
-        assert!(keys.is_sorted());
-        assert_eq!(keys.each_ref().map(|key| name_of(key)), [b"b", b"a", b"b"]);
-        assert_eq!(name_of(b"abc"), b"");
     }
 
     #[test]

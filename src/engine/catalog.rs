@@ -4,12 +4,14 @@
 //! A key has at most one row in all tables: whatever a checkpoint writes removes the other copies
 //! in the same transaction.
 
+mod change;
 mod checkpoint;
 mod ledger;
 mod list;
 mod rebuild;
 mod staged;
 mod sweep;
+mod unfinished;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -18,9 +20,10 @@ use std::time::Duration;
 
 pub(crate) use self::checkpoint::Applied;
 pub(crate) use self::ledger::StoreRow;
-use self::ledger::{FILTERS, Ledger, UNFINISHED};
+use self::ledger::{FILTERS, Ledger};
 use self::list::List;
 pub(crate) use self::rebuild::rebuild;
+use self::unfinished::UNFINISHED;
 pub(crate) use self::verify::Verification;
 use super::EngineOptions;
 use super::base::{BASE_FILE, Base, Snapshot, SnapshotTable, Transaction};
@@ -116,8 +119,7 @@ impl Catalog {
             let Some(table) = snapshot.table(UNFINISHED)? else {
                 return Ok(());
             };
-            table.for_each(|key, bytes| {
-                let name = bucket::name_of(key);
+            let whole = unfinished::for_each(&table, |name, bytes| {
                 tally.add(checksum(self.hash_seed, name));
                 match (RecordKey::from_bytes(name), decode_record(name, bytes)) {
                     (Some(key), Ok(record)) => slots.insert(key, Slot::Record(Arc::new(record))),
@@ -127,8 +129,9 @@ impl Catalog {
                         None
                     }
                 };
-                Ok(())
-            })
+            })?;
+            damaged |= !whole;
+            Ok(())
         });
         match scanned {
             Err(Error::Corrupt { .. }) => damaged = true,

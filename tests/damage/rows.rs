@@ -248,6 +248,79 @@ fn a_lost_unfinished_record_makes_every_miss_corrupt() {
     assert_done(&store, "base1", "response 1");
 }
 
+/// A store with these claims left behind, closed.
+fn left_in_flight(path: &Path, names: &[&str]) {
+    let store = options(path).open().unwrap();
+    names
+        .iter()
+        .for_each(|name| drop(store.claim("t", name).unwrap()));
+    store.close().unwrap();
+}
+
+#[test]
+fn a_damaged_unfinished_record_harms_no_other_in_its_row() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("store");
+    left_in_flight(&path, &["one", "two"]);
+    let (key, row) = rows(&path, "unfinished").pop().unwrap();
+    let entries = bucket::entries(&row).unwrap().map(Result::unwrap);
+    let (name, record) = entries.last().unwrap();
+    assert_eq!(name, b"\x01ttwo");
+    let mut damaged = record.to_vec();
+    damaged[record.len() / 2] ^= 1;
+    change_record(&path, "unfinished", &key, name, Some(&damaged));
+    let store = options(&path).open().unwrap();
+    let two = store.claim("t", "two");
+    assert!(matches!(two, Err(Error::Corrupt { .. })), "{two:?}");
+    assert!(matches!(store.verify(), Err(Error::Corrupt { .. })));
+    assert!(matches!(store.claim("t", "one"), Ok(Claim::Claimed(lease)) if lease.attempt() == 2));
+    assert!(matches!(store.claim("t", "new"), Ok(Claim::Claimed(_))));
+    assert!(store.forget_held("t", "two").unwrap());
+    assert!(matches!(store.claim("t", "two"), Ok(Claim::Claimed(lease)) if lease.attempt() == 1));
+    store.checkpoint().unwrap();
+    store.verify().unwrap();
+}
+
+#[test]
+fn unfinished_records_that_cannot_be_told_apart_make_every_miss_corrupt() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("store");
+    left_in_flight(&path, &["one", "two"]);
+    let (key, mut row) = rows(&path, "unfinished").pop().unwrap();
+    // The length of the first name, behind the version.
+    row[2] ^= 0x40;
+    change_row(&path, "unfinished", &key, Some(&row));
+    for _ in 0..2 {
+        let store = options(&path).open().unwrap();
+        for name in ["one", "two", "new"] {
+            let claim = store.claim("t", name);
+            assert!(matches!(claim, Err(Error::Corrupt { .. })), "{claim:?}");
+        }
+        store.checkpoint().unwrap();
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn a_verification_notices_a_row_of_unfinished_records_under_another_key() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("store");
+    left_in_flight(&path, &["one"]);
+    let (key, row) = rows(&path, "unfinished").pop().unwrap();
+    let mut contents = Contents::of(&row);
+    let (name, record) = bucket::entries(&row).unwrap().next().unwrap().unwrap();
+    assert!(contents.set(name, Some(record)));
+    let other = [0xff; 8];
+    change_row(&path, "unfinished", &key, None);
+    change_row(&path, "unfinished", &other, contents.row(&other).as_deref());
+    // What verifies what it opens is not what is asked here.
+    std::fs::remove_file(path.join("base.seal")).unwrap();
+    let store = options(&path).open().unwrap();
+    assert!(matches!(store.verify(), Err(Error::Corrupt { .. })));
+    let claim = store.claim("t", "new");
+    assert!(matches!(claim, Err(Error::Corrupt { .. })), "{claim:?}");
+}
+
 #[test]
 fn a_newer_format_is_named() {
     let temp = tempfile::tempdir().unwrap();

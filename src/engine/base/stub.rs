@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::disk::Disk;
@@ -135,6 +136,13 @@ impl SnapshotTable {
     }
 }
 
+/// What lies around a key in a table.
+#[derive(Debug, Default)]
+pub(crate) struct Around {
+    pub(crate) row: Option<(Vec<u8>, Vec<u8>)>,
+    pub(crate) next_key: Option<Vec<u8>>,
+}
+
 /// Changes to the base that happen all or not at all.
 pub(crate) struct Transaction<'t> {
     tables: Tables,
@@ -171,6 +179,20 @@ impl Transaction<'_> {
             .tables
             .get(table)
             .and_then(|rows| rows.get(key).cloned()))
+    }
+
+    pub(crate) fn around(&mut self, table: &str, key: &[u8]) -> Result<Around> {
+        let Some(rows) = self.tables.get(table) else {
+            return Ok(Around::default());
+        };
+        let up_to = (Bound::Unbounded, Bound::Included(key));
+        let row = rows.range::<[u8], _>(up_to).next_back();
+        let after = (Bound::Excluded(key), Bound::Unbounded);
+        let next = rows.range::<[u8], _>(after).next();
+        Ok(Around {
+            row: row.map(|(key, value)| (key.clone(), value.clone())),
+            next_key: next.map(|(key, _)| key.clone()),
+        })
     }
 
     pub(crate) fn for_each(

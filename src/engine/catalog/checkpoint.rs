@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::Catalog;
-use super::staged::{Place, Staged, place};
+use super::change::fetch;
+use super::staged::Staged;
 use crate::engine::base::Transaction;
-use crate::engine::bucket::entry_bytes;
 use crate::engine::generation::{Capacity, bucket};
 use crate::engine::overlay::Entry;
 use crate::engine::pace::Pace;
 use crate::error::{Error, Result};
 use crate::key::RecordKey;
-use crate::record::Record;
+use crate::record::State;
 use crate::time::Timestamp;
 
 /// A transaction takes no more bytes of records, past its first.
@@ -19,6 +19,9 @@ const TRANSACTION_BYTES: usize = 8 << 20;
 
 /// What is done with a record: its other copies are looked for, its place is found, it is written.
 const STEPS_PER_RECORD: usize = 3;
+
+/// So many records are fetched from memory together.
+const FETCHED_AT_ONCE: usize = 64;
 
 /// What the base is to say of itself once it has all the records.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +33,24 @@ pub(crate) struct Applied {
 }
 
 impl Catalog {
+    /// What is to be written, in no order.
+    fn writes<'e>(
+        &self,
+        entries: impl Iterator<Item = (&'e RecordKey, &'e Entry)>,
+        now: Timestamp,
+    ) -> Vec<Write<'e>> {
+        let entries: Vec<_> = entries.collect();
+        let mut writes = Vec::with_capacity(entries.len());
+        for some in entries.chunks(FETCHED_AT_ONCE) {
+            let names = some.iter().map(|(key, _)| key.as_bytes());
+            let records = some.iter().filter_map(|(_, entry)| entry.as_deref());
+            fetch(names, records);
+            let some = some.iter();
+            writes.extend(some.map(|(key, entry)| Write::of(self.hash(key), key, entry, now)));
+        }
+        writes
+    }
+
     /// Writes `entries` in the order of their hashes, and so of the buckets, in bounded transactions,
     /// each published once committed. The first carries the high-water marks of fence and time, the last `applied`.
     /// `due` tells how much of it is to be done by now, from 0 to 1.
@@ -43,13 +64,7 @@ impl Catalog {
         now: Timestamp,
         due: &dyn Fn() -> f64,
     ) -> Result<()> {
-        let mut sorted: Vec<_> = entries
-            .map(|(key, entry)| Write {
-                hash: self.hash(key),
-                key,
-                entry,
-            })
-            .collect();
+        let mut sorted = self.writes(entries, now);
         sorted.sort_unstable_by(|one, other| (one.hash, one.key).cmp(&(other.hash, other.key)));
         let expected = expected(&sorted, now);
         let pace = Pace::of(sorted.len() * STEPS_PER_RECORD, due);
@@ -91,6 +106,45 @@ pub(super) struct Write<'e> {
     pub(super) hash: u64,
     pub(super) key: &'e RecordKey,
     pub(super) entry: &'e Entry,
+    /// None if the record has expired.
+    pub(super) place: Option<Place>,
+    /// The bytes of its response and recovery point.
+    body_bytes: usize,
+}
+
+/// Where a record belongs.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    Unfinished,
+    /// The generation for records that expire then.
+    Bucket(Timestamp),
+}
+
+impl<'e> Write<'e> {
+    fn of(hash: u64, key: &'e RecordKey, entry: &'e Entry, now: Timestamp) -> Self {
+        let record = entry.as_deref();
+        let place = record.and_then(|record| match record.state {
+            State::Done { .. } if now >= record.expires_at => None,
+            State::Done { .. } => Some(Place::Bucket(record.expires_at)),
+            State::InFlight { .. } | State::Released => Some(Place::Unfinished),
+        });
+        let body_bytes = record.map_or(0, |record| {
+            let point = record.recovery_point.as_ref();
+            record.response().map_or(0, <[u8]>::len) + point.map_or(0, |point| point.len())
+        });
+        Write {
+            hash,
+            key,
+            entry,
+            place,
+            body_bytes,
+        }
+    }
+
+    /// The bytes it brings, but for what every record has.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.key.as_bytes().len() + self.body_bytes) as u64
+    }
 }
 
 /// How many of the first writes make a transaction.
@@ -98,26 +152,20 @@ fn chunk_len(writes: &[Write<'_>], most: usize) -> usize {
     let mut bytes = 0;
     let fits = writes.iter().take(most).take_while(|write| {
         let fits = bytes < TRANSACTION_BYTES;
-        bytes += write.entry.as_ref().map_or(0, |record| body_bytes(record));
+        bytes += write.body_bytes;
         fits
     });
     fits.count()
-}
-
-fn body_bytes(record: &Record) -> usize {
-    let point = record.recovery_point.as_ref();
-    record.response().map_or(0, <[u8]>::len) + point.map_or(0, |point| point.len())
 }
 
 /// What every bucket of time gets.
 fn expected(writes: &[Write<'_>], now: Timestamp) -> BTreeMap<Timestamp, Capacity> {
     let mut all = BTreeMap::<_, Capacity>::new();
     for write in writes {
-        if let Some(Place::Bucket(expires_at)) = place(write.entry, now) {
-            let response = write.entry.as_ref().and_then(|record| record.response());
+        if let Some(Place::Bucket(expires_at)) = write.place {
             let expected = all.entry(bucket(expires_at, now).0).or_default();
             expected.rows += 1;
-            expected.bytes += entry_bytes(write.key.as_bytes(), response.unwrap_or(&[]));
+            expected.bytes += write.bytes();
         }
     }
     all

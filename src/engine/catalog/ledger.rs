@@ -9,8 +9,6 @@ use crate::engine::base::{BASE_FILE, Snapshot, Transaction};
 use crate::engine::generation::{GenerationId, GenerationRow, Tally};
 use crate::error::{Error, Result};
 
-/// The table of records in flight or released.
-pub(super) const UNFINISHED: &str = "unfinished";
 /// The table of stored filters, by generation.
 pub(super) const FILTERS: &str = "filters";
 const META: &str = "meta";

@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use super::ledger::{FILTERS, Ledger, UNFINISHED};
+use super::ledger::{FILTERS, Ledger};
+use super::unfinished::UNFINISHED;
 use crate::engine::base::{Base, ReadOnlyBase, Transaction};
 use crate::engine::disk::Disk;
 use crate::error::{Error, Result};

@@ -4,21 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Catalog;
-use super::checkpoint::{Applied, Write};
-use super::ledger::{FILTERS, Ledger, StoreRow, UNFINISHED};
+use super::change::{Change, encode_all, make};
+use super::checkpoint::{Applied, Place, Write};
+use super::ledger::{FILTERS, Ledger, StoreRow};
 use super::list::List;
+use super::unfinished;
 use crate::bugs::{self, Bug};
-use crate::codec::{checksum, encode_record, seal_bytes};
+use crate::codec::{checksum, seal_bytes};
 use crate::engine::base::Transaction;
-use crate::engine::bucket::{self, Contents, entry_bytes};
+use crate::engine::bucket::{self, Contents};
 use crate::engine::filter::{Banks, Probe, room_for};
 use crate::engine::generation::{
     Capacity, Generation, GenerationId, GenerationRow, Tally, bucket as time_bucket,
 };
-use crate::engine::overlay::Entry;
 use crate::engine::pace::Pace;
 use crate::error::Result;
-use crate::record::{Record, State};
 use crate::sync::{AtomicBool, Ordering};
 use crate::time::Timestamp;
 
@@ -29,21 +29,11 @@ const CAPACITY_ROWS: std::ops::RangeInclusive<u64> = 256..=1 << 20;
 /// What a record adds to its name and response, about.
 const RECORD_BYTES: u64 = 48;
 
-/// Where a record belongs.
-pub(super) enum Place {
-    Unfinished,
-    /// The generation for records that expire then.
-    Bucket(Timestamp),
-}
-
-/// Where an entry belongs; nowhere if it was deleted or has expired.
-pub(super) fn place(entry: &Entry, now: Timestamp) -> Option<Place> {
-    let record = entry.as_ref()?;
-    match record.state {
-        State::Done { .. } if now >= record.expires_at => None,
-        State::Done { .. } => Some(Place::Bucket(record.expires_at)),
-        State::InFlight { .. } | State::Released => Some(Place::Unfinished),
-    }
+/// What a transaction changes, in the order of the hashes.
+#[derive(Default)]
+struct Changes<'e> {
+    unfinished: Vec<Change<'e>>,
+    by_generation: BTreeMap<GenerationId, Vec<Change<'e>>>,
 }
 
 /// The ledger and the list as they will be if the transaction commits.
@@ -112,15 +102,18 @@ impl<'c> Staged<'c> {
         chunk: &[Write<'_>],
     ) -> Result<()> {
         self.close_due(transaction)?;
-        let mut changes = BTreeMap::<GenerationId, Vec<Change<'_>>>::new();
+        let mut changes = Changes::default();
         for (write, copies) in chunk.iter().zip(self.possible_copies(chunk)) {
             self.pace.step(1);
             if write.entry.is_none() && bugs::is(Bug::TombstoneLost) {
                 continue;
             }
-            self.stage(transaction, write, &copies, &mut changes)?;
+            self.stage(write, &copies, &mut changes);
         }
-        for (id, changes) in &changes {
+        let hash_of = |name: &[u8]| checksum(self.hash_seed, name);
+        let tally = &mut self.ledger.unfinished;
+        unfinished::change(transaction, &changes.unfinished, hash_of, tally, self.pace)?;
+        for (id, changes) in &changes.by_generation {
             self.change_generation(transaction, *id, changes)?;
         }
         if self.is_last {
@@ -147,43 +140,27 @@ impl<'c> Staged<'c> {
         all
     }
 
-    /// Notes what a record changes in the generations, and changes the unfinished ones.
-    fn stage<'e>(
-        &mut self,
-        transaction: &mut Transaction<'_>,
-        write: &Write<'e>,
-        copies: &[GenerationId],
-        changes: &mut BTreeMap<GenerationId, Vec<Change<'e>>>,
-    ) -> Result<()> {
+    /// Notes what a record changes in the tables.
+    fn stage<'e>(&mut self, write: &Write<'e>, copies: &[GenerationId], changes: &mut Changes<'e>) {
         let (name, hash) = (write.key.as_bytes(), write.hash);
-        let place = place(write.entry, self.now);
-        let mut bytes = Vec::new();
-        if let (Some(record), Some(_)) = (write.entry, &place) {
-            encode_record(name, record, &mut bytes);
-        }
-        let single = bucket::single_key(hash, name);
-        if matches!(place, Some(Place::Unfinished)) {
-            if !transaction.put(UNFINISHED, &single, &bytes)? {
-                self.ledger.unfinished.add(hash);
-            }
-        } else if transaction.remove(UNFINISHED, &single)? {
-            self.ledger.unfinished.remove(hash);
-        }
-        let target = match place {
+        let with = |record| Change { hash, name, record };
+        let record = write.entry.as_deref();
+        let is_unfinished = matches!(write.place, Some(Place::Unfinished));
+        changes
+            .unfinished
+            .push(with(record.filter(|_| is_unfinished)));
+
+        let changes = &mut changes.by_generation;
+        let target = match write.place {
             Some(Place::Bucket(expires_at)) => {
                 let staged = |id| changes.get(&id).map_or(0, Vec::len) as u64;
                 let id = self.open_generation(expires_at, staged);
-                self.note_put(id, entry_bytes(name, &bytes));
+                self.note_put(id, RECORD_BYTES + write.bytes());
                 Some(id)
             }
             _ => None,
         };
-        let mut add = |id, record| {
-            changes
-                .entry(id)
-                .or_default()
-                .push(Change { hash, name, record });
-        };
+        let mut add = |id, record| changes.entry(id).or_default().push(with(record));
         let probe = Probe::of(hash);
         let made = self.made.iter().filter(|g| g.may_contain(&probe));
         for id in copies.iter().copied().chain(made.map(|g| g.id)) {
@@ -194,9 +171,8 @@ impl<'c> Staged<'c> {
         if let Some(generation) = target.and_then(|id| self.generations.get(&id)) {
             // Before the commit: a reader must not miss it once the commit shows it.
             generation.filter.insert(&probe);
-            add(generation.id, write.entry.as_deref());
+            add(generation.id, record);
         }
-        Ok(())
     }
 
     /// Makes changes, in the order of their hashes, to a generation.
@@ -212,8 +188,6 @@ impl<'c> Staged<'c> {
         let (table, buckets) = (id.table(), row.buckets);
         let before = row.tally;
         let row_key = |change: &Change<'_>| bucket::row_key(change.hash, buckets);
-        // Only now: the bytes of all records that a transaction changes would lie between the pages of
-        // the base, and leave holes.
         let mut encoded = Vec::new();
         for same_bucket in changes.chunk_by(|one, next| row_key(one) == row_key(next)) {
             self.pace.step(same_bucket.len());
@@ -221,17 +195,7 @@ impl<'c> Staged<'c> {
             let records = encode_all(same_bucket, &mut encoded);
             let old = transaction.get(&table, &key)?;
             let mut contents = old.as_deref().map_or_else(Contents::default, Contents::of);
-            let mut changed = false;
-            for (Change { hash, name, .. }, record) in same_bucket.iter().zip(records) {
-                let was_there = contents.set(name, record);
-                match (was_there, record.is_some()) {
-                    (false, true) => row.tally.add(*hash),
-                    (true, false) => row.tally.remove(*hash),
-                    _ => {}
-                }
-                changed |= was_there || record.is_some();
-            }
-            if changed {
+            if make(&mut contents, same_bucket, records, &mut row.tally) {
                 match contents.row(&key) {
                     Some(row) => transaction.put(&table, &key, &row)?,
                     None => transaction.remove(&table, &key)?,
@@ -358,27 +322,6 @@ fn store_filter(
     let sealed = seal_bytes(&row.filter_seal_key(), &generation.filter.to_bytes());
     transaction.put(FILTERS, &row.id.key(), &sealed)?;
     Ok(())
-}
-
-/// A change to a generation.
-struct Change<'e> {
-    hash: u64,
-    name: &'e [u8],
-    /// None: the one it has there, if any, is to go.
-    record: Option<&'e Record>,
-}
-
-/// The bytes of the records that these changes bring, in `buffer`.
-fn encode_all<'b>(changes: &[Change<'_>], buffer: &'b mut Vec<u8>) -> Vec<Option<&'b [u8]>> {
-    buffer.clear();
-    let mut encode = |change: &Change<'_>| {
-        let begin = buffer.len();
-        encode_record(change.name, change.record?, buffer);
-        Some(begin..buffer.len())
-    };
-    let ranges: Vec<_> = changes.iter().map(&mut encode).collect();
-    let bytes = |range| &buffer[range];
-    ranges.into_iter().map(|range| range.map(bytes)).collect()
 }
 
 /// What a generation is made for whose bucket gets that much in this checkpoint.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::ledger::{Ledger, UNFINISHED};
+use super::ledger::Ledger;
+use super::unfinished::UNFINISHED;
 use super::{Catalog, open_table};
 use crate::codec::{checksum, decode_record, open_bytes};
 use crate::engine::base::{BASE_FILE, Snapshot, SnapshotTable};
@@ -155,7 +156,7 @@ impl Catalog {
         }
     }
 
-    /// Reads the unfinished records through: checks each, and that its name leads to it.
+    /// Reads the unfinished records through: checks every row and record, and that its name leads to it.
     fn read_unfinished(
         &self,
         table: &SnapshotTable,
@@ -163,18 +164,19 @@ impl Catalog {
         stop: &AtomicBool,
     ) -> Result<Tally> {
         let mut tally = Tally::default();
-        table.for_each(|key, record| {
-            end_if(stop)?;
-            let name = bucket::name_of(key);
-            let hash = checksum(self.hash_seed, name);
-            // A row that its key does not lead to is as good as lost.
-            let is_found = table.find(key, |again| again == record)? == Some(true);
-            if is_found && key == bucket::single_key(hash, name) {
-                tally.add(hash);
+        // Those of one row: where that ends is told by the next.
+        let (mut begin, mut hashes) = (Vec::new(), Vec::new());
+        self.read_rows(table, UNFINISHED, found, stop, |key, hash, is_found| {
+            if begin != key {
+                let own = hashes.drain(..).filter(|hash: &u64| is_below(*hash, key));
+                own.for_each(|hash| tally.add(hash));
+                begin = key.to_vec();
             }
-            found.note_record(UNFINISHED, name, record);
-            Ok(())
+            if is_found && !is_below(hash, key) {
+                hashes.push(hash);
+            }
         })?;
+        hashes.into_iter().for_each(|hash| tally.add(hash));
         Ok(tally)
     }
 
@@ -189,24 +191,44 @@ impl Catalog {
         mut with_hash: impl FnMut(u64),
     ) -> Result<Tally> {
         let mut tally = Tally::default();
+        let name = &generation.table;
+        self.read_rows(table, name, found, stop, |key, hash, is_found| {
+            if is_found && key == bucket::row_key(hash, generation.buckets) {
+                tally.add(hash);
+            }
+            with_hash(hash);
+        })?;
+        Ok(tally)
+    }
+
+    /// Checks every row of a table and every record in it. Calls `with` for each record with the key of
+    /// its row, the hash of its name, and whether that row is found by its key.
+    fn read_rows(
+        &self,
+        table: &SnapshotTable,
+        name: &str,
+        found: &mut Verification,
+        stop: &AtomicBool,
+        mut with: impl FnMut(&[u8], u64, bool),
+    ) -> Result<()> {
         table.for_each(|key, row| {
             end_if(stop)?;
             let is_found = table.find(key, |again| again == row)? == Some(true);
             if let Err(damage) = open_bytes(key, row) {
-                found.note_damage(format!("{}, row {key:?}: {damage}", generation.table));
+                found.note_damage(format!("{name}, row {key:?}: {damage}"));
             }
-            for (name, record) in bucket::entries(row).into_iter().flatten().flatten() {
-                let hash = checksum(self.hash_seed, name);
-                if is_found && key == bucket::row_key(hash, generation.buckets) {
-                    tally.add(hash);
-                }
-                with_hash(hash);
-                found.note_record(&generation.table, name, record);
+            for (record_name, record) in bucket::entries(row).into_iter().flatten().flatten() {
+                with(key, checksum(self.hash_seed, record_name), is_found);
+                found.note_record(name, record_name, record);
             }
             Ok(())
-        })?;
-        Ok(tally)
+        })
     }
+}
+
+/// Whether a name with this hash belongs before the row under `key`, in the table of unfinished records.
+fn is_below(hash: u64, key: &[u8]) -> bool {
+    hash.to_be_bytes().as_slice() < key
 }
 
 fn end_if(stop: &AtomicBool) -> Result<()> {
