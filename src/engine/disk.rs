@@ -3,6 +3,8 @@
 //! Every byte the store reads or writes goes through [`Disk`], the base's too, so that a test can
 //! fail or cut short any single operation.
 
+#[cfg(target_os = "linux")]
+mod direct;
 pub(crate) mod directory;
 pub(crate) mod memory;
 
@@ -20,6 +22,15 @@ pub trait Disk: Debug + Send + Sync {
     /// # Errors
     /// `NotFound` if it does not exist; anything the disk reports.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens a file that exists, to have sectors written over and synced at once: past the page cache, where
+    /// that can be done.
+    ///
+    /// # Errors
+    /// As [`open`](Disk::open).
+    fn open_direct(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(name)
+    }
 
     /// Makes a file, empty.
     ///

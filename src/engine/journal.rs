@@ -203,7 +203,12 @@ fn begin_segment(
         batch_before,
         len: terms.segment_bytes,
     };
-    Segment::begin(blank, header)
+    let mut segment = Segment::begin(blank, header)?;
+    if terms.durability == Durability::PowerLoss {
+        // Every frame is synced.
+        segment.file = disk.open_direct(&segment.name)?;
+    }
+    Ok(segment)
 }
 
 /// Files of full length that no recovery needs, to be used again; at most [`Spares::MOST`].

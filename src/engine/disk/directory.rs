@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(target_os = "linux")]
+use super::direct::DirectFile;
 use super::{DirectoryLock, Disk, DiskFile};
 use crate::engine::base::BASE_FILE;
 
@@ -52,6 +54,19 @@ impl Disk for Directory {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.open_with(name, &mut OpenOptions::new())?;
         Ok(Arc::new(RealFile(file)))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn open_direct(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let cached = RealFile(self.open_with(name, &mut OpenOptions::new())?);
+        let mut options = OpenOptions::new();
+        private(&mut options).custom_flags(libc::O_NOFOLLOW | libc::O_DIRECT);
+        // Not every file system has it.
+        match options.write(true).open(self.path.join(name)) {
+            Ok(direct) => Ok(Arc::new(DirectFile::of(cached, direct))),
+            Err(_) => Ok(Arc::new(cached)),
+        }
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -107,7 +122,7 @@ impl Drop for LockedFile {
 }
 
 #[derive(Debug)]
-struct RealFile(File);
+pub(super) struct RealFile(pub(super) File);
 
 impl DiskFile for RealFile {
     fn len(&self) -> io::Result<u64> {

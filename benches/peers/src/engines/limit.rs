@@ -1,5 +1,5 @@
 //! The least any durable design could do: the bytes of a claim or a completion appended to a
-//! preallocated file, one write and one sync for all that have gathered, and a hash map.
+//! preallocated file, one write past the page cache and one sync for all that have gathered, and a hash map.
 //!
 //! Whoever finds nobody committing commits what has gathered, and wakes one of those that gathered
 //! meanwhile to go on. The file is used again from its beginning when it is full: nothing is ever
@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ use crate::key::Key;
 
 const FILE_BYTES: u64 = 64 << 20;
 const SECTOR_BYTES: usize = 512;
+/// Of the memory that is written.
+const ALIGNMENT: usize = 4096;
 /// What firstclaim's frame adds to a batch, and its record to a key and a response.
 const BATCH_OVERHEAD_BYTES: usize = 64;
 const RECORD_OVERHEAD_BYTES: usize = 50;
@@ -49,19 +51,24 @@ struct State {
     offset: u64,
     /// The buffer of the batch before, to be used again.
     spare: Vec<u8>,
+    /// Where what is written lies meanwhile, at an aligned place.
+    aligned: Vec<u8>,
 }
 
 impl Limit {
     pub fn open(directory: &Path) -> Result<Self> {
         let path = directory.join("limit");
-        let options = File::options().create(true).write(true).read(true).clone();
-        let file = options.open(path)?;
+        let file = File::create(&path)?;
         for at in (0..FILE_BYTES).step_by(1 << 20) {
             file.write_all_at(&[0; 1 << 20], at)?;
         }
         file.sync_all()?;
+        let mut options = File::options();
+        let options = options.write(true);
+        // Not every file system has it.
+        let direct = options.clone().custom_flags(libc::O_DIRECT).open(&path);
         Ok(Limit {
-            file,
+            file: direct.or_else(|_| options.open(path))?,
             map: Mutex::default(),
             state: Mutex::default(),
             settled: [Condvar::new(), Condvar::new()],
@@ -94,11 +101,12 @@ impl Limit {
         }
         let offset = state.offset;
         state.offset += bytes.len() as u64;
+        let mut aligned = std::mem::take(&mut state.aligned);
         drop(state);
-        self.write(offset, &bytes)?;
+        self.write(offset, &bytes, &mut aligned)?;
         bytes.clear();
         let mut state = self.state.lock();
-        state.spare = bytes;
+        (state.spare, state.aligned) = (bytes, aligned);
         state.durable = mine + 1;
         state.leading = false;
         drop(state);
@@ -107,8 +115,12 @@ impl Limit {
         Ok(())
     }
 
-    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)?;
+    fn write(&self, offset: u64, bytes: &[u8], aligned: &mut Vec<u8>) -> io::Result<()> {
+        aligned.resize(aligned.len().max(bytes.len() + ALIGNMENT), 0);
+        let skipped = aligned.as_ptr().align_offset(ALIGNMENT);
+        let aligned = &mut aligned[skipped..skipped + bytes.len()];
+        aligned.copy_from_slice(bytes);
+        self.file.write_all_at(aligned, offset)?;
         self.file.sync_data()
     }
 }
