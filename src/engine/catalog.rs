@@ -332,17 +332,11 @@ fn load_generations(
 ) -> Result<List> {
     let rows = ledger.generations.values();
     let unknown = rows.filter(|row| known.iter().all(|g| g.id != row.id));
-    let mut stored = Vec::new();
+    let stored = unknown.filter(|row| has_complete_filter(row));
     let filters = snapshot.table(FILTERS)?;
-    if let Some(filters) = &filters {
-        for row in unknown.filter(|row| has_complete_filter(row)) {
-            let len = stored_filter(filters, row, <[u8]>::len)?;
-            stored.extend(len.map(|len| (row, len)));
-        }
-    }
     let mut failed = Ok(());
-    let loaded = banks.load(stored.into_iter(), |row| {
-        let read = stored_filter(filters.as_ref()?, row, <[u8]>::to_vec);
+    let loaded = banks.load(stored.map(|row| (row, row.filter_bytes)), |row| {
+        let read = stored_filter(filters.as_ref()?, row);
         read.unwrap_or_else(|error| {
             failed = Err(error);
             None
@@ -370,14 +364,11 @@ fn has_complete_filter(row: &GenerationRow) -> bool {
         || (row.closed && bugs::is(Bug::ClosedGenerationTakesPut))
 }
 
-/// What `with` makes of the bytes of a generation's stored filter, if there is one and it is whole.
-fn stored_filter<T>(
-    filters: &SnapshotTable,
-    row: &GenerationRow,
-    with: impl FnOnce(&[u8]) -> T,
-) -> Result<Option<T>> {
+/// The bytes of a generation's stored filter, if there is one and it is whole.
+fn stored_filter(filters: &SnapshotTable, row: &GenerationRow) -> Result<Option<Vec<u8>>> {
     let found = filters.find(&row.id.key(), |bytes| {
-        open_bytes(&row.filter_seal_key(), bytes).ok().map(with)
+        let whole = open_bytes(&row.filter_seal_key(), bytes);
+        whole.ok().map(<[u8]>::to_vec)
     })?;
     Ok(found.flatten())
 }

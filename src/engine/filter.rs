@@ -159,8 +159,17 @@ impl Bank {
     fn place_of(&self, row: usize) -> (&AtomicU64, usize) {
         let in_row = self.lanes() - 1;
         let word = ((row / 64) << self.lanes_log2) + (row & in_row);
-        let line = &self.lines[word / LINE_WORDS];
-        (&line.0[word % LINE_WORDS], (row % 64) & !in_row)
+        (self.word(word), (row % 64) & !in_row)
+    }
+
+    fn word(&self, n: usize) -> &AtomicU64 {
+        &self.lines[n / LINE_WORDS].0[n % LINE_WORDS]
+    }
+
+    /// The same lanes in each of the rows of a word.
+    fn in_every_row(&self, lanes: u64) -> u64 {
+        let rows = (0..64).step_by(self.lanes());
+        rows.fold(0, |all, at| all | lanes << at)
     }
 
     /// The rows of a key's bits.
@@ -181,8 +190,7 @@ impl Bank {
             return None;
         }
         if lanes.used & (1 << lane) != 0 {
-            let in_every_word = (0..64).step_by(self.lanes()).map(|at| 1 << (at + lane));
-            let kept = !in_every_word.fold(0, |all: u64, bit: u64| all | bit);
+            let kept = !self.in_every_row(1 << lane);
             for word in self.lines.iter().flat_map(|line| &line.0) {
                 word.store(word.load(Ordering::Relaxed) & kept, Ordering::Relaxed);
             }

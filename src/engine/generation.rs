@@ -91,6 +91,8 @@ pub(crate) struct GenerationRow {
     /// What `put_bytes` was when its filter was stored last: while they are the same, every key of the
     /// table is in that filter.
     pub(crate) filter_at: u64,
+    /// The length of that filter.
+    pub(crate) filter_bytes: u64,
     /// Over so many rows its records are spread.
     pub(crate) buckets: u32,
 }
@@ -112,6 +114,7 @@ impl GenerationRow {
             capacity_bytes: capacity.bytes,
             put_bytes: 0,
             filter_at: 0,
+            filter_bytes: 0,
             buckets: buckets_for(capacity.rows, capacity.bytes),
         }
     }

@@ -92,9 +92,10 @@ mod tests {
         let catalog = engine.catalog();
         let mut ledger = catalog.ledger.lock();
         let row = ledger.generations.values_mut().next().unwrap();
-        row.filter_at = row.put_bytes;
-        let row = *row;
         let filter = Banks::default().filter_for(row.capacity_rows);
+        row.filter_at = row.put_bytes;
+        row.filter_bytes = filter.len_bytes() as u64;
+        let row = *row;
         let sealed = seal_bytes(&row.filter_seal_key()[..key_bytes], &filter.to_bytes());
         let put = |transaction: &mut crate::engine::base::Transaction<'_>| {
             ledger.write_generation(transaction, row.id)?;

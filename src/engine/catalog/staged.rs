@@ -318,8 +318,10 @@ fn store_filter(
     row: &mut GenerationRow,
     generation: &Generation,
 ) -> Result<()> {
+    let filter = generation.filter.to_bytes();
     row.filter_at = row.put_bytes;
-    let sealed = seal_bytes(&row.filter_seal_key(), &generation.filter.to_bytes());
+    row.filter_bytes = filter.len() as u64;
+    let sealed = seal_bytes(&row.filter_seal_key(), &filter);
     transaction.put(FILTERS, &row.id.key(), &sealed)?;
     Ok(())
 }

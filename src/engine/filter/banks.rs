@@ -13,6 +13,8 @@ const LANES_READ_AT_ONCE: usize = 8;
 /// The next bank of a length has half as many lanes as there are, up to this many.
 const NARROW_LANES: usize = 8;
 const BLOCK_BYTES: usize = BLOCK_BITS / 8;
+/// No stored filter is longer: no memory is taken for one that is said to be.
+const MAX_STORED_BYTES: u64 = 4 << 20;
 
 /// All banks.
 #[derive(Debug, Default)]
@@ -47,12 +49,14 @@ impl Banks {
     /// and `read` for its bytes. Those whose length is none are left out, and those that are not read.
     pub(crate) fn load<K>(
         &self,
-        stored: impl Iterator<Item = (K, usize)>,
+        stored: impl Iterator<Item = (K, u64)>,
         mut read: impl FnMut(&K) -> Option<Vec<u8>>,
     ) -> Vec<(K, Filter)> {
         let mut by_len = BTreeMap::<usize, Vec<K>>::new();
-        for (of, len) in stored.filter(|(_, len)| *len > 0 && len % BLOCK_BYTES == 0) {
-            by_len.entry(len).or_default().push(of);
+        for (of, len) in stored.filter(|(_, len)| (1..=MAX_STORED_BYTES).contains(len)) {
+            if len % BLOCK_BYTES as u64 == 0 {
+                by_len.entry(len as usize).or_default().push(of);
+            }
         }
         let mut loaded = Vec::new();
         for (len, mut same_len) in by_len {
@@ -102,6 +106,7 @@ impl Bank {
     /// Puts filters into lanes next to each other that are empty, from `first` on: the power of two of
     /// `lanes` that they are, or the first of those. Nobody else may change the bank meanwhile.
     fn fill_lanes(&self, first: usize, lanes: usize, filters: &[Option<Vec<u8>>]) {
+        let lane_of_each = self.in_every_row((1 << lanes) - 1);
         for word in 0..self.blocks * BLOCK_BITS / 64 {
             let mut squares = [0; LANES_READ_AT_ONCE];
             for (square, filter) in squares.iter_mut().zip(filters) {
@@ -109,12 +114,13 @@ impl Bank {
                 *square = bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes));
             }
             transpose(&mut squares[..lanes]);
-            for (n, square) in squares[..lanes].iter().enumerate() {
-                for row in (n..64).step_by(lanes) {
-                    let (to, shift) = self.place_of(word * 64 + row);
-                    let of_row = square >> (row - n) & ((1 << lanes) - 1);
-                    let before = to.load(Ordering::Relaxed);
-                    to.store(before | of_row << (shift + first), Ordering::Relaxed);
+            // In so many words as there are lanes lie the same 64 rows, in each those that are as far apart.
+            let begin = word << self.lanes_log2;
+            for at in (0..self.lanes()).step_by(lanes) {
+                for (n, square) in squares[..lanes].iter().enumerate() {
+                    let to = self.word(begin + at + n);
+                    let rows = (square >> at & lane_of_each) << first;
+                    to.store(to.load(Ordering::Relaxed) | rows, Ordering::Relaxed);
                 }
             }
         }
@@ -237,9 +243,9 @@ mod tests {
         for count in [1, 2, 3, 5, 7, 36, 64, 65, 100] {
             let banks = Banks::default();
             let filters = filled(&banks, count);
-            let lengths = filters.iter().map(Filter::len_bytes).enumerate();
+            let lengths = (0..).zip(filters.iter().map(|f| f.len_bytes() as u64));
             let banks = Banks::default();
-            let again = banks.load(lengths, |n| Some(filters[*n].to_bytes()));
+            let again = banks.load(lengths, |n: &usize| Some(filters[*n].to_bytes()));
             let bank_lanes = |bank: Arc<Bank>| bank.lanes();
             let all = banks
                 .0
@@ -270,9 +276,9 @@ mod tests {
     fn a_filter_that_is_not_read_leaves_its_lane_to_another() {
         let banks = Banks::default();
         let filters = filled(&banks, 20);
-        let lengths = filters.iter().map(Filter::len_bytes).enumerate();
+        let lengths = (0..).zip(filters.iter().map(|f| f.len_bytes() as u64));
         let banks = Banks::default();
-        let loaded = banks.load(lengths, |n| match n {
+        let loaded = banks.load(lengths, |n: &usize| match n {
             5 => None,
             7 => Some(vec![0xff; 64]),
             n => Some(filters[*n].to_bytes()),
@@ -291,10 +297,22 @@ mod tests {
 
     #[test]
     fn other_lengths_are_left_out() {
-        let lengths = [0, 8, 63, 64, 65, 128];
+        let lengths = [
+            0,
+            8,
+            63,
+            64,
+            65,
+            128,
+            MAX_STORED_BYTES,
+            2 * MAX_STORED_BYTES,
+        ];
         let stored = lengths.into_iter().map(|len| (len, len));
-        let loaded = Banks::default().load(stored, |len| Some(vec![0; *len]));
+        let loaded = Banks::default().load(stored, |len| Some(vec![0; *len as usize]));
         let lengths: Vec<_> = loaded.iter().map(|(len, _)| *len).collect();
-        assert_eq!(lengths, [64, 128]);
+        assert_eq!(lengths, [64, 128, MAX_STORED_BYTES]);
+        // None that a generation has.
+        let longest = Banks::default().filter_for(super::super::room_for(1 << 20));
+        assert!(longest.len_bytes() as u64 <= MAX_STORED_BYTES);
     }
 }
