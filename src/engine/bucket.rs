@@ -146,8 +146,9 @@ impl<'r> Contents<'r> {
     }
 
     /// Splits it, in the order of the places that `place` gives to the names, into parts of about as many
-    /// bytes, at most `part_bytes`. Those in one place stay together; only if they are alone in it is a part
-    /// longer than `most_bytes`. What cannot be read stays in the first. Each comes with the first place in it.
+    /// bytes: about `part_bytes` or less, and no more than `most_bytes`, unless those in one place, which stay
+    /// together, are more by themselves. Each comes with its first place. The first part has the first
+    /// place, and what cannot be read, however much that is.
     pub(crate) fn split(
         self,
         part_bytes: u64,
@@ -159,23 +160,35 @@ impl<'r> Contents<'r> {
         let records = self.records.into_iter();
         let mut placed: Vec<_> = records.map(|record| (place(record.0), record)).collect();
         placed.sort_unstable();
+        let mut filled = self.unreadable.len() as u64;
         let first = Contents {
             records: Vec::new(),
             unreadable: self.unreadable,
         };
-        let mut filled = self.unreadable.len() as u64;
         let mut split = vec![(placed.first().map_or(0, |(place, _)| *place), first)];
         for same_place in placed.chunk_by(|(one, _), (next, _)| one == next) {
             let records = same_place.iter().map(|(_, record)| *record);
             let bytes: u64 = records.clone().map(|(name, r)| entry_bytes(name, r)).sum();
-            if filled >= share || (filled > 0 && filled + bytes > most_bytes) {
-                split.push((same_place[0].0, Contents::default()));
-                filled = 0;
+            let has_room = filled < share && filled + bytes <= most_bytes;
+            match split.last_mut() {
+                // Whatever cannot be read: the first place is the first part's.
+                Some((_, part)) if has_room || part.records.is_empty() => {
+                    part.records.extend(records);
+                }
+                _ => {
+                    let records = records.collect();
+                    let unreadable = &[];
+                    split.push((
+                        same_place[0].0,
+                        Contents {
+                            records,
+                            unreadable,
+                        },
+                    ));
+                    filled = 0;
+                }
             }
             filled += bytes;
-            if let Some((_, part)) = split.last_mut() {
-                part.records.extend(records);
-            }
         }
         for (_, part) in &mut split {
             part.records.sort_unstable();

@@ -23,7 +23,7 @@ pub(crate) use self::ledger::StoreRow;
 use self::ledger::{FILTERS, Ledger};
 use self::list::List;
 pub(crate) use self::rebuild::rebuild;
-use self::unfinished::UNFINISHED;
+use self::unfinished::{UNFINISHED, belongs, for_each_row};
 pub(crate) use self::verify::Verification;
 use super::EngineOptions;
 use super::base::{BASE_FILE, Base, Snapshot, SnapshotTable, Transaction};
@@ -119,19 +119,32 @@ impl Catalog {
             let Some(table) = snapshot.table(UNFINISHED)? else {
                 return Ok(());
             };
-            let whole = unfinished::for_each(&table, |name, bytes| {
-                tally.add(checksum(self.hash_seed, name));
-                match (RecordKey::from_bytes(name), decode_record(name, bytes)) {
-                    (Some(key), Ok(record)) => slots.insert(key, Slot::Record(Arc::new(record))),
-                    (Some(key), Err(_)) => slots.insert(key, Slot::Damaged),
-                    (None, _) => {
+            for_each_row(&table, |row_key, next_key, row| {
+                let entries = bucket::entries(row);
+                damaged |= entries.is_err();
+                for entry in entries.into_iter().flatten() {
+                    let Ok((name, bytes)) = entry else {
                         damaged = true;
-                        None
-                    }
-                };
-            })?;
-            damaged |= !whole;
-            Ok(())
+                        continue;
+                    };
+                    let hash = checksum(self.hash_seed, name);
+                    tally.add(hash);
+                    // In another row it would be looked for in vain once it is to be changed.
+                    let is_home = belongs(hash, row_key, next_key);
+                    damaged |= !is_home;
+                    match (RecordKey::from_bytes(name), decode_record(name, bytes)) {
+                        (Some(key), Ok(record)) if is_home => {
+                            slots.insert(key, Slot::Record(Arc::new(record)))
+                        }
+                        (Some(key), _) => slots.insert(key, Slot::Damaged),
+                        (None, _) => {
+                            damaged = true;
+                            None
+                        }
+                    };
+                }
+                Ok(())
+            })
         });
         match scanned {
             Err(Error::Corrupt { .. }) => damaged = true,

@@ -8,7 +8,7 @@
 
 use super::change::{Change, encode_all, make};
 use crate::engine::base::{Around, SnapshotTable, Transaction};
-use crate::engine::bucket::{self, Contents};
+use crate::engine::bucket::Contents;
 use crate::engine::generation::Tally;
 use crate::engine::pace::Pace;
 use crate::error::Result;
@@ -37,25 +37,20 @@ pub(super) fn change(
     let mut encoded = Vec::new();
     let mut rest = changes;
     while let Some(first) = rest.first() {
-        let around = transaction.around(UNFINISHED, &first.hash.to_be_bytes())?;
-        let Around { row, next_key } = &around;
-        let none = (LOWEST.to_vec(), Vec::new());
-        let (key, old) = row.as_ref().unwrap_or(&none);
-        let is_before_next = |hash: u64| {
-            let next = next_key.as_deref();
-            next.is_none_or(|next| hash.to_be_bytes().as_slice() < next)
+        let Around { row, next_key } = transaction.around(UNFINISHED, &first.hash.to_be_bytes())?;
+        let (key, mut contents) = match &row {
+            Some((key, row)) => (key.as_slice(), Contents::of(row)),
+            None => (LOWEST.as_slice(), Contents::default()),
         };
-        // The first is, whatever the table holds.
-        let here = rest.iter().skip(1).take(MAX_CHANGES - 1);
-        let here = 1 + here
-            .take_while(|change| is_before_next(change.hash))
+        let next_key = next_key.as_deref();
+        // The first belongs there, whatever the table holds.
+        let others = rest.iter().skip(1).take(MAX_CHANGES - 1);
+        let here = 1 + others
+            .take_while(|c| belongs(c.hash, key, next_key))
             .count();
         let (here, after) = rest.split_at(here);
         rest = after;
-        pace.step(here.len());
-        let mut contents = row
-            .as_ref()
-            .map_or_else(Contents::default, |_| Contents::of(old));
+        pace.step(here.iter().filter(|change| change.record.is_some()).count());
         let records = encode_all(here, &mut encoded);
         if !make(&mut contents, here, records, tally) {
             continue;
@@ -64,11 +59,11 @@ pub(super) fn change(
             put(transaction, key, &contents)?;
             continue;
         }
-        // What damage has brought here must not take another row's place.
+        // What damage has brought here stays in the first part: it must not take another row's place.
         let place = |name: &[u8]| {
             let hash = hash_of(name);
-            let is_own = hash.to_be_bytes().as_slice() > key.as_slice() && is_before_next(hash);
-            if is_own { hash } else { 0 }
+            let is_above = belongs(hash, key, next_key) && hash.to_be_bytes().as_slice() != key;
+            if is_above { hash } else { 0 }
         };
         let parts = contents.split(PART_BYTES, MAX_ROW_BYTES, place);
         for (n, (from, part)) in parts.into_iter().enumerate() {
@@ -81,6 +76,12 @@ pub(super) fn change(
     Ok(())
 }
 
+/// Whether a name with this hash belongs to the row under `key`, if the one after that has `next_key`.
+pub(super) fn belongs(hash: u64, key: &[u8], next_key: Option<&[u8]>) -> bool {
+    let hash = hash.to_be_bytes();
+    key <= hash.as_slice() && next_key.is_none_or(|next| hash.as_slice() < next)
+}
+
 fn put(transaction: &mut Transaction<'_>, key: &[u8], contents: &Contents<'_>) -> Result<()> {
     match contents.row(key) {
         Some(row) => transaction.put(UNFINISHED, key, &row)?,
@@ -89,20 +90,20 @@ fn put(transaction: &mut Transaction<'_>, key: &[u8], contents: &Contents<'_>) -
     Ok(())
 }
 
-/// Calls `with` for the name and bytes of every record, or of what could be told apart. False if there was more.
-pub(super) fn for_each(table: &SnapshotTable, mut with: impl FnMut(&[u8], &[u8])) -> Result<bool> {
-    let mut whole = true;
-    table.for_each(|_, row| {
-        for entry in bucket::entries(row).into_iter().flatten() {
-            match entry {
-                Ok((name, record)) => with(name, record),
-                Err(_) => whole = false,
-            }
+/// Calls `with` for every row of a table, in order, with its key, the next row's and its bytes.
+pub(super) fn for_each_row(
+    table: &SnapshotTable,
+    mut with: impl FnMut(&[u8], Option<&[u8]>, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut before = None::<(Vec<u8>, Vec<u8>)>;
+    table.for_each(|next_key, next_row| {
+        if let Some((key, row)) = &before {
+            with(key, Some(next_key), row)?;
         }
-        whole &= bucket::entries(row).is_ok();
+        before = Some((next_key.to_vec(), next_row.to_vec()));
         Ok(())
     })?;
-    Ok(whole)
+    before.map_or(Ok(()), |(key, row)| with(&key, None, &row))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ledger::Ledger;
-use super::unfinished::UNFINISHED;
+use super::unfinished::{UNFINISHED, belongs, for_each_row};
 use super::{Catalog, open_table};
 use crate::codec::{checksum, decode_record, open_bytes};
 use crate::engine::base::{BASE_FILE, Snapshot, SnapshotTable};
@@ -164,19 +164,11 @@ impl Catalog {
         stop: &AtomicBool,
     ) -> Result<Tally> {
         let mut tally = Tally::default();
-        // Those of one row: where that ends is told by the next.
-        let (mut begin, mut hashes) = (Vec::new(), Vec::new());
-        self.read_rows(table, UNFINISHED, found, stop, |key, hash, is_found| {
-            if begin != key {
-                let own = hashes.drain(..).filter(|hash: &u64| is_below(*hash, key));
-                own.for_each(|hash| tally.add(hash));
-                begin = key.to_vec();
-            }
-            if is_found && !is_below(hash, key) {
-                hashes.push(hash);
+        self.read_rows(table, UNFINISHED, found, stop, |at, hash| {
+            if at.is_some_and(|at| belongs(hash, at.key, at.next_key)) {
+                tally.add(hash);
             }
         })?;
-        hashes.into_iter().for_each(|hash| tally.add(hash));
         Ok(tally)
     }
 
@@ -192,8 +184,8 @@ impl Catalog {
     ) -> Result<Tally> {
         let mut tally = Tally::default();
         let name = &generation.table;
-        self.read_rows(table, name, found, stop, |key, hash, is_found| {
-            if is_found && key == bucket::row_key(hash, generation.buckets) {
+        self.read_rows(table, name, found, stop, |at, hash| {
+            if at.is_some_and(|at| at.key == bucket::row_key(hash, generation.buckets)) {
                 tally.add(hash);
             }
             with_hash(hash);
@@ -201,24 +193,26 @@ impl Catalog {
         Ok(tally)
     }
 
-    /// Checks every row of a table and every record in it. Calls `with` for each record with the key of
-    /// its row, the hash of its name, and whether that row is found by its key.
+    /// Checks every row of a table and every record in it. Calls `with` for each record with the hash of its
+    /// name and where its row is, if that is found by its key.
     fn read_rows(
         &self,
         table: &SnapshotTable,
         name: &str,
         found: &mut Verification,
         stop: &AtomicBool,
-        mut with: impl FnMut(&[u8], u64, bool),
+        mut with: impl FnMut(Option<At<'_>>, u64),
     ) -> Result<()> {
-        table.for_each(|key, row| {
+        for_each_row(table, |key, next_key, row| {
             end_if(stop)?;
             let is_found = table.find(key, |again| again == row)? == Some(true);
+            let at = is_found.then_some(At { key, next_key });
             if let Err(damage) = open_bytes(key, row) {
                 found.note_damage(format!("{name}, row {key:?}: {damage}"));
             }
             for (record_name, record) in bucket::entries(row).into_iter().flatten().flatten() {
-                with(key, checksum(self.hash_seed, record_name), is_found);
+                let hash = checksum(self.hash_seed, record_name);
+                with(at, hash);
                 found.note_record(name, record_name, record);
             }
             Ok(())
@@ -226,9 +220,11 @@ impl Catalog {
     }
 }
 
-/// Whether a name with this hash belongs before the row under `key`, in the table of unfinished records.
-fn is_below(hash: u64, key: &[u8]) -> bool {
-    hash.to_be_bytes().as_slice() < key
+/// Where a row is: its key and the next one's.
+#[derive(Clone, Copy)]
+struct At<'r> {
+    key: &'r [u8],
+    next_key: Option<&'r [u8]>,
 }
 
 fn end_if(stop: &AtomicBool) -> Result<()> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::codec::{checksum, decode_record};
 use crate::engine::base::Base;
+use crate::engine::bucket;
 use crate::engine::disk::Disk;
 use crate::engine::disk::memory::MemoryDisk;
 use crate::record::{Fence, Record, State, Takeover};
@@ -230,4 +231,76 @@ fn a_name_that_went_astray_hides_no_other() {
     let all: Vec<_> = all.into_iter().map(|(name, _)| (name, None)).collect();
     world.change(&all);
     assert!(world.entries().iter().all(is_stray), "all were found");
+}
+
+/// However much of a row cannot be told apart, it keeps that, and its split touches no other row.
+#[test]
+fn a_row_that_cannot_be_read_to_its_end_is_split_beside_the_others() {
+    for key_bytes in [8, 7] {
+        let mut world = World::new();
+        let all: Vec<_> = (0..600)
+            .map(|n| (format!("key{n}"), Some(record(n, 0))))
+            .collect();
+        world.change(&all);
+        let rows = world.rows();
+        let (key, row) = rows.iter().nth(1).unwrap();
+        // Its first record by its hash is in the first half, and what is behind that is not to be read.
+        let entries: Vec<_> = bucket::entries(row).unwrap().map(Result::unwrap).collect();
+        let lowest = entries
+            .iter()
+            .position(|(name, _)| hash_of(name).to_be_bytes()[..] == key[..]);
+        let mut contents = Contents::default();
+        contents.set(entries[lowest.unwrap()].0, Some(entries[lowest.unwrap()].1));
+        let mut damaged = contents.row(key).unwrap();
+        damaged.truncate(damaged.len() - 8);
+        damaged.extend_from_slice(&[0xff; 6_000]);
+        // A key that was not made here, too.
+        let mut other_key = key.clone();
+        other_key.resize(key_bytes, 0);
+        world.put((&other_key, &damaged));
+        if key_bytes != 8 {
+            let removed = world.base.write(|t| t.remove(UNFINISHED, key));
+            assert!(removed.unwrap());
+        }
+        let again: Vec<_> = all
+            .iter()
+            .filter(|(name, _)| entries.iter().any(|(found, _)| *found == name.as_bytes()))
+            .map(|(name, _)| (name.clone(), Some(record(7, 60))))
+            .collect();
+        world.change(&again);
+        let after = world.rows();
+        assert!(after.len() > rows.len(), "it was split");
+        for other in rows.keys().filter(|other| *other != key) {
+            assert!(after[other] == rows[other], "{other:?}");
+        }
+        assert!(
+            after[&other_key]
+                .windows(5_992)
+                .any(|bytes| bytes == [0xff; 5_992])
+        );
+        let found: BTreeMap<_, _> = after
+            .values()
+            .flat_map(|row| bucket::entries(row).unwrap().flatten())
+            .map(|(name, bytes)| (name.to_vec(), decode_record(name, bytes).unwrap()))
+            .collect();
+        for (name, expected) in &world.model {
+            assert_eq!(found.get(name.as_bytes()), Some(expected), "{name}");
+        }
+    }
+}
+
+/// A record longer than a row, and a removal that leaves nothing but what cannot be read.
+#[test]
+fn what_is_longer_than_a_row_is_one() {
+    let mut world = World::new();
+    world.change(&[("long".to_owned(), Some(record(1, 50_000)))]);
+    world.check();
+    let (key, row) = world.rows().pop_first().unwrap();
+    let mut damaged = row[..row.len() - 8].to_vec();
+    damaged.extend_from_slice(&[0xff; 9_000]);
+    world.put((&key, &damaged));
+    world.change(&[("long".to_owned(), None)]);
+    let left = world.rows().pop_first().unwrap();
+    assert_eq!((left.0, left.1.len()), (key, 9_000 + 1));
+    assert!(bucket::entries(&left.1).unwrap().next().unwrap().is_err());
 }
