@@ -1,7 +1,7 @@
 //! The base as the store uses it: unfinished records, generations of done ones, and what is known
 //! about both.
 //!
-//! A key has at most one row in all tables: whatever a checkpoint writes removes the other copies
+//! A key has at most one record in all tables: whatever a checkpoint writes removes the other copies
 //! in the same transaction.
 
 mod change;

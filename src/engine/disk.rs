@@ -23,8 +23,8 @@ pub trait Disk: Debug + Send + Sync {
     /// `NotFound` if it does not exist; anything the disk reports.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Opens a file that exists, to have sectors written over and synced at once: past the page cache, where
-    /// that can be done.
+    /// Opens a file that exists, to be written over in order and synced after each write: past the page
+    /// cache, where that can be done. Behind a write there may be zeros then, up to a multiple of 4 KiB.
     ///
     /// # Errors
     /// As [`open`](Disk::open).

@@ -47,8 +47,8 @@ impl GenerationId {
     }
 }
 
-/// How many rows a table has and the wrapping sum of their keys' hashes, kept in the transactions
-/// that change the table, so that a lost or changed row is noticed.
+/// How many records a table has and the wrapping sum of their keys' hashes, kept in the transactions
+/// that change the table, so that a lost or changed one is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Tally {
     pub(crate) rows: u64,

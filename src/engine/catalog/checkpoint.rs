@@ -106,10 +106,11 @@ pub(super) struct Write<'e> {
     pub(super) hash: u64,
     pub(super) key: &'e RecordKey,
     pub(super) entry: &'e Entry,
-    /// None if the record has expired.
+    /// None if it is a tombstone or the record has expired.
     pub(super) place: Option<Place>,
     /// The bytes of its response and recovery point.
     body_bytes: usize,
+    fingerprint_bytes: usize,
 }
 
 /// Where a record belongs.
@@ -132,18 +133,20 @@ impl<'e> Write<'e> {
             let point = record.recovery_point.as_ref();
             record.response().map_or(0, <[u8]>::len) + point.map_or(0, |point| point.len())
         });
+        let fingerprint = record.and_then(|record| record.fingerprint.as_ref());
         Write {
             hash,
             key,
             entry,
             place,
             body_bytes,
+            fingerprint_bytes: fingerprint.map_or(0, size_of_val),
         }
     }
 
     /// The bytes it brings, but for what every record has.
     pub(super) fn bytes(&self) -> u64 {
-        (self.key.as_bytes().len() + self.body_bytes) as u64
+        (self.key.as_bytes().len() + self.body_bytes + self.fingerprint_bytes) as u64
     }
 }
 

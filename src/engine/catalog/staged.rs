@@ -26,8 +26,8 @@ use crate::time::Timestamp;
 const CAPACITY_FACTOR: u64 = 2;
 /// within these bounds.
 const CAPACITY_ROWS: std::ops::RangeInclusive<u64> = 256..=1 << 20;
-/// What a record adds to its name and response, about.
-const RECORD_BYTES: u64 = 48;
+/// What a record takes in its bucket besides what differs from record to record, about.
+const RECORD_BYTES: u64 = 64;
 
 /// What a transaction changes, in the order of the hashes.
 #[derive(Default)]

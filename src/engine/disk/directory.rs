@@ -64,7 +64,7 @@ impl Disk for Directory {
         private(&mut options).custom_flags(libc::O_NOFOLLOW | libc::O_DIRECT);
         // Not every file system has it.
         match options.write(true).open(self.path.join(name)) {
-            Ok(direct) => Ok(Arc::new(DirectFile::of(cached, direct))),
+            Ok(direct) => Ok(Arc::new(DirectFile::of(cached, direct)?)),
             Err(_) => Ok(Arc::new(cached)),
         }
     }

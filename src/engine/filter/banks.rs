@@ -13,7 +13,7 @@ const LANES_READ_AT_ONCE: usize = 8;
 /// The next bank of a length has half as many lanes as there are, up to this many.
 const NARROW_LANES: usize = 8;
 const BLOCK_BYTES: usize = BLOCK_BITS / 8;
-/// No stored filter is longer: no memory is taken for one that is said to be.
+/// No stored filter is longer. A row that says so is damaged, and has no memory taken for it.
 const MAX_STORED_BYTES: u64 = 4 << 20;
 
 /// All banks.
@@ -114,7 +114,7 @@ impl Bank {
                 *square = bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes));
             }
             transpose(&mut squares[..lanes]);
-            // In so many words as there are lanes lie the same 64 rows, in each those that are as far apart.
+            // The same 64 rows lie in as many words as there are lanes: a word has the rows that are so far apart.
             let begin = word << self.lanes_log2;
             for at in (0..self.lanes()).step_by(lanes) {
                 for (n, square) in squares[..lanes].iter().enumerate() {

@@ -3,6 +3,9 @@
 //! No key looks vacant, since the seal tells of the damage before anything is answered: not after an
 //! opening that was cut short either. Only where the seal itself is damaged a key might, until the
 //! verification has passed over it. Wrong bytes, and panics that reach the caller, never at all.
+//!
+//! Now and then what was left in flight is then claimed and completed where the store allows it: after
+//! another opening it is done, or said to be damaged, and not to be claimed again.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,14 +13,16 @@ use std::sync::Arc;
 
 use firstclaim::internals::Engine;
 use firstclaim::internals::record::{Record, Takeover};
+use firstclaim::internals::transition::Command;
 use firstclaim::{Error, ManualClock};
 
 use super::{Effort, Report};
 use crate::disk::{Fate, Image, Op, SimDisk};
 use crate::random::Random;
-use crate::world::{Setting, Step, World, key, options};
+use crate::world::{Setting, Step, World, key, options, request, terms};
 
 const SEAL: &str = "base.seal";
+const RESPONSE: &[u8] = b"done in the end";
 
 const SETTING: Setting = Setting {
     journal_bytes: 64 * 1024,
@@ -38,6 +43,8 @@ struct Counts {
     vacant_before: u64,
     corrupt: u64,
     unharmed: u64,
+    /// Of what was left in flight, and still done after another opening.
+    completed: u64,
 }
 
 /// Flips as many bits as the effort says, one at a time.
@@ -69,7 +76,7 @@ pub fn run(effort: Effort) -> Report {
             image = cut_short(store, image, random.below(40));
         }
         let tried = catch_unwind(AssertUnwindSafe(|| {
-            try_flipped(store, image, name != SEAL, &mut counts)
+            try_flipped(store, image, name != SEAL, random.chance(8), &mut counts)
         }));
         let what = match tried {
             Ok(Ok(())) => continue,
@@ -79,8 +86,13 @@ pub fn run(effort: Effort) -> Report {
         report.violate(format!("{name}, bit {bit}: {what}; seed {}", effort.seed));
     }
     report.notes.push(format!(
-        "{} after an opening that was cut short, {} did not open, {} showed damage, {} looked vacant before verification, {} unharmed",
-        counts.cut_short, counts.refused_to_open, counts.corrupt, counts.vacant_before, counts.unharmed
+        "{} after an opening that was cut short, {} did not open, {} showed damage, {} looked vacant before verification, {} unharmed; {} left in flight were completed",
+        counts.cut_short,
+        counts.refused_to_open,
+        counts.corrupt,
+        counts.vacant_before,
+        counts.unharmed,
+        counts.completed
     ));
     report
 }
@@ -98,6 +110,7 @@ fn made(bursts: usize) -> Made {
         Step::Claim(1, Takeover::Gone),
         Step::Complete(1),
         Step::Burst(bursts / 4),
+        Step::Leave(bursts / 2),
     ] {
         world.act(step).expect("an undisturbed step succeeds");
     }
@@ -141,6 +154,7 @@ fn try_flipped(
     store: &Made,
     image: Image,
     is_sealed: bool,
+    goes_on: bool,
     counts: &mut Counts,
 ) -> Result<(), String> {
     let disk = SimDisk::over(image);
@@ -167,7 +181,50 @@ fn try_flipped(
     }
     counts.corrupt += u64::from(after.corrupt > 0 || verified.is_err());
     counts.unharmed += u64::from(after.corrupt == 0 && verified.is_ok());
+    if !goes_on {
+        return Ok(());
+    }
+    let completed = complete_what_is_left(store, &engine)?;
+    // That it could not be written does not matter here.
+    let _ = engine.close();
+    drop(engine);
+    let Ok(engine) = Engine::open(disk.as_disk(), options(SETTING, &store.clock)) else {
+        return Ok(());
+    };
+    for name in completed {
+        match engine.peek(&key(&name)) {
+            Ok(Some((record, _))) if record.response() == Some(RESPONSE) => counts.completed += 1,
+            Err(Error::Corrupt { .. } | Error::Io(_)) => {}
+            other => return Err(format!("{name} was completed and is {other:?}")),
+        }
+    }
     Ok(())
+}
+
+/// Takes over and completes what was left in flight, where that can be done; which ones were.
+fn complete_what_is_left(store: &Made, engine: &Engine) -> Result<Vec<String>, String> {
+    let mut completed = Vec::new();
+    let is_left = |(_, record): &(&String, &Arc<Record>)| {
+        record.is_unfinished() && record.takeover == Takeover::Gone
+    };
+    for (name, _) in store.records.iter().filter(is_left) {
+        let claim = Command::Claim(terms(Takeover::Gone));
+        let Ok(claimed) = engine.commit(&[request(name, claim)]).remove(0) else {
+            continue;
+        };
+        let Some(record) = &claimed.record else {
+            return Err(format!("{name}: {claimed:?}"));
+        };
+        let complete = Command::Complete {
+            fence: record.fence,
+            response: RESPONSE.into(),
+            retain_for: None,
+        };
+        if engine.commit(&[request(name, complete)])[0].is_ok() {
+            completed.push(name.clone());
+        }
+    }
+    Ok(completed)
 }
 
 #[derive(Debug, Default)]

@@ -57,6 +57,8 @@ pub enum Step {
     Batch,
     /// Many other keys, claimed and done, so that segments turn over.
     Burst(usize),
+    /// Many other keys, claimed and left behind.
+    Leave(usize),
     Checkpoint,
     Sweep,
     /// The process is killed and the store opened again.
@@ -129,7 +131,7 @@ pub fn key(name: &str) -> RecordKey {
     RecordKey::new(b"tenant", name.as_bytes(), 255).expect("a valid name")
 }
 
-fn terms(takeover: Takeover) -> Terms {
+pub fn terms(takeover: Takeover) -> Terms {
     Terms {
         lease_for: Duration::from_secs(30),
         retain_for: Duration::from_secs(300),
@@ -138,7 +140,7 @@ fn terms(takeover: Takeover) -> Terms {
     }
 }
 
-fn request(name: &str, command: Command) -> Request {
+pub fn request(name: &str, command: Command) -> Request {
     Request::new(key(name), command)
 }
 
@@ -278,6 +280,7 @@ impl World {
             },
             Step::Batch => self.batch()?,
             Step::Burst(count) => self.burst(count)?,
+            Step::Leave(count) => self.leave(count)?,
             Step::Checkpoint => self.engine.checkpoint()?,
             Step::Sweep => drop(self.engine.sweep()?),
             Step::Kill => self.kill()?,
@@ -328,6 +331,15 @@ impl World {
                 retain_for: None,
             };
             self.commit(&name, complete)?;
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, count: usize) -> Result<(), Error> {
+        for _ in 0..count {
+            self.bursts += 1;
+            let name = format!("left{:04}", self.bursts);
+            drop(self.commit(&name, Command::Claim(terms(Takeover::Gone)))?);
         }
         Ok(())
     }

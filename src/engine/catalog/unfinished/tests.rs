@@ -166,7 +166,7 @@ fn rows_are_split_when_they_are_full_and_go_when_they_are_empty() {
     assert_eq!(world.rows().len(), 0);
 }
 
-/// Rows are read and written once for all that comes to them, not once for each.
+/// Few rows are read and written for many records.
 #[test]
 fn rows_hold_many_records() {
     let mut world = World::new();
