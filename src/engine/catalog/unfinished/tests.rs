@@ -52,6 +52,16 @@ impl World {
         }
     }
 
+    /// With so many records, and these.
+    fn with(count: u64) -> (Self, Vec<(String, Option<Record>)>) {
+        let mut world = World::new();
+        let all: Vec<_> = (0..count)
+            .map(|n| (format!("key{n}"), Some(record(n, 0))))
+            .collect();
+        world.change(&all);
+        (world, all)
+    }
+
     fn change(&mut self, changes: &[(String, Option<Record>)]) {
         let mut all: Vec<_> = changes
             .iter()
@@ -169,11 +179,7 @@ fn rows_are_split_when_they_are_full_and_go_when_they_are_empty() {
 /// Few rows are read and written for many records.
 #[test]
 fn rows_hold_many_records() {
-    let mut world = World::new();
-    let all: Vec<_> = (0..5000)
-        .map(|n| (format!("key{n}"), Some(record(n, 0))))
-        .collect();
-    world.change(&all);
+    let (world, _) = World::with(5000);
     world.check();
     let bytes: usize = world.rows().values().map(Vec::len).sum();
     assert!(bytes / world.rows().len() > 3000, "{bytes}");
@@ -181,11 +187,7 @@ fn rows_hold_many_records() {
 
 #[test]
 fn the_first_row_may_go_and_come_again() {
-    let mut world = World::new();
-    let all: Vec<_> = (0..600)
-        .map(|n| (format!("key{n}"), Some(record(n, 0))))
-        .collect();
-    world.change(&all);
+    let (mut world, all) = World::with(600);
     let second = world.rows().into_keys().nth(1).unwrap();
     let end = u64::from_be_bytes(second[..].try_into().unwrap());
     let is_first = |(name, _): &&(String, _)| hash_of(name.as_bytes()) < end;
@@ -203,11 +205,7 @@ fn the_first_row_may_go_and_come_again() {
 /// other row's place.
 #[test]
 fn a_name_that_went_astray_hides_no_other() {
-    let mut world = World::new();
-    let all: Vec<_> = (0..600)
-        .map(|n| (format!("key{n}"), Some(record(n, 0))))
-        .collect();
-    world.change(&all);
+    let (mut world, all) = World::with(600);
     let rows = world.rows();
     assert!(rows.len() > 3);
     for (key, row) in rows.iter().skip(1) {
@@ -237,11 +235,7 @@ fn a_name_that_went_astray_hides_no_other() {
 #[test]
 fn a_row_that_cannot_be_read_to_its_end_is_split_beside_the_others() {
     for key_bytes in [8, 7] {
-        let mut world = World::new();
-        let all: Vec<_> = (0..600)
-            .map(|n| (format!("key{n}"), Some(record(n, 0))))
-            .collect();
-        world.change(&all);
+        let (mut world, all) = World::with(600);
         let rows = world.rows();
         let (key, row) = rows.iter().nth(1).unwrap();
         // Its first record by its hash is in the first half, and what is behind that is not to be read.

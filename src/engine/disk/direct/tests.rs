@@ -126,6 +126,22 @@ fn what_is_not_in_order_goes_through_the_page_cache() {
     }
 }
 
+/// A segment need not be as long as whole blocks: its end is written through the page cache.
+#[test]
+fn no_file_is_made_longer() {
+    let temp = tempfile::tempdir().unwrap();
+    let (path, other) = (temp.path().join("file"), temp.path().join("other"));
+    for path in [&path, &other] {
+        std::fs::write(path, [1; 8704]).unwrap();
+    }
+    let direct = DirectFile::of(file(&path), file(&other).0).unwrap();
+    direct.write_at(4096, &[2; 4096]).unwrap();
+    direct.write_at(8192, &[3; 512]).unwrap();
+    let [cached, directed] = [&path, &other].map(|path| std::fs::read(path).unwrap());
+    assert_eq!((cached.len(), directed.len()), (8704, 8704));
+    assert_eq!((directed[4096], cached[8192], directed[8192]), (2, 3, 1));
+}
+
 #[test]
 fn what_is_written_directly_lies_at_an_aligned_place_behind_what_was_there() {
     let mut last = Last::default();
