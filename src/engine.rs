@@ -97,9 +97,10 @@ pub struct Engine {
     /// What went wrong first.
     trouble: Mutex<Option<String>>,
     counters: Counters,
-    /// Rung when there is something for whoever looks after the engine: a frozen overlay to be
-    /// written, or a base to be reopened.
-    bell: Bell,
+    /// Rung when there is a frozen overlay to be written, or a base to be reopened.
+    checkpoint_bell: Bell,
+    /// Rung when part of the base is to be read through.
+    verify_bell: Bell,
     /// The engine is being closed: long readings stop.
     stopping: AtomicBool,
 }

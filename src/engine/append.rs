@@ -92,7 +92,7 @@ impl Engine {
         self.overlay
             .freeze(journal.batch(), journal.segment_number(), Some(old));
         self.room.store(journal.room(), Ordering::SeqCst);
-        self.bell.ring();
+        self.checkpoint_bell.ring();
         Ok(())
     }
 

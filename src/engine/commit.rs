@@ -93,8 +93,7 @@ impl Engine {
         // Dropped before the commit right is given back.
         let guard = PoisonOnPanic::over(self);
         writer.frame.clear();
-        let mut batch = Batch::default();
-        batch.answers.resize_with(requests.len(), || None);
+        let mut batch = Batch::of(requests.len());
         for (index, request) in requests.iter().enumerate() {
             if !self.stage(&mut writer, &mut batch, index, request) {
                 self.flush(&mut writer, &mut batch);
@@ -311,6 +310,15 @@ impl Drop for Unsettled<'_> {
 }
 
 impl Batch {
+    /// Of so many commands.
+    fn of(commands: usize) -> Self {
+        let mut batch = Batch::default();
+        batch.answers.resize_with(commands, || None);
+        batch.waiting.reserve(commands);
+        batch.changes.reserve(commands);
+        batch
+    }
+
     /// Notes an answer that changes nothing; it waits for the frame if it came from there.
     fn answer(&mut self, index: usize, depends_on_frame: bool, answer: Result<Answer>) {
         if depends_on_frame {

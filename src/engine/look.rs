@@ -257,7 +257,7 @@ impl Engine {
     fn find_in_base(&self, key: &RecordKey, now: Timestamp) -> Result<Entry> {
         let found = self.catalog.find(key, now).inspect_err(|_| {
             if self.catalog.is_broken() {
-                self.bell.ring();
+                self.checkpoint_bell.ring();
             }
         });
         Ok(found?.map(Arc::new))

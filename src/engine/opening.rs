@@ -164,7 +164,8 @@ impl Engine {
             unsettled: Mutex::default(),
             trouble: Mutex::new(trouble),
             counters: Counters::default(),
-            bell: Bell::default(),
+            checkpoint_bell: Bell::default(),
+            verify_bell: Bell::default(),
             stopping: AtomicBool::new(false),
         })
     }

@@ -116,8 +116,8 @@ impl Engine {
         filled / FILLED_AFTER_CHECKPOINT
     }
 
-    /// The same of all other upkeep: nothing, unless it keeps a checkpoint waiting.
-    fn upkeep_due(&self) -> f64 {
+    /// The same of dropping a generation: nothing, unless it keeps a checkpoint waiting.
+    fn drop_due(&self) -> f64 {
         if self.has_frozen() {
             f64::INFINITY
         } else {
@@ -130,9 +130,21 @@ impl Engine {
         self.overlay.frozen().is_some()
     }
 
-    /// Waits until there is something to look after, at most for `wait`.
-    pub(crate) fn wait_for_work(&self, wait: Duration) {
-        self.bell.wait(wait);
+    /// Waits until there is a checkpoint to finish or a base to reopen, at most for `wait`.
+    pub(crate) fn wait_to_checkpoint(&self, wait: Duration) {
+        self.checkpoint_bell.wait(wait);
+    }
+
+    /// Waits until part of the base is to be read through, at most for `wait`.
+    pub(crate) fn wait_to_verify(&self, wait: Duration) {
+        self.verify_bell.wait(wait);
+    }
+
+    /// Wakes whoever waits to verify, if there is something.
+    pub(crate) fn ring_if_unverified(&self) {
+        if self.is_unverified() {
+            self.verify_bell.ring();
+        }
     }
 
     /// Whether there is something that cannot wait for its time.
@@ -145,8 +157,7 @@ impl Engine {
     /// # Errors
     /// As [`verify`](Self::verify).
     pub(crate) fn verify_one(&self) -> Result<()> {
-        let due = || self.upkeep_due();
-        let pace = Pace::of(1, &due);
+        let pace = Pace::of(1, &|| 0.0);
         let found = self.catalog.verify_one(&self.stopping, &pace)?;
         self.note_damage(found).map(drop)
     }
@@ -164,7 +175,8 @@ impl Engine {
     /// Makes long readings end early, and wakes whoever waits for work.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        self.bell.ring();
+        self.checkpoint_bell.ring();
+        self.verify_bell.ring();
     }
 
     /// Whether it was told to stop.
@@ -235,9 +247,10 @@ impl Engine {
     /// # Errors
     /// As a sweep.
     pub fn sweep_one(&self) -> Result<Option<u64>> {
-        let due = || self.upkeep_due();
+        let due = || self.drop_due();
         let pace = Pace::of(1, &due);
-        pace.with_pages(|| self.catalog.drop_one_expired(self.time.now()))
+        self.catalog
+            .drop_one_expired(self.time.now(), &self.stopping, &pace)
     }
 
     /// Those of some unfinished records that have expired.
@@ -279,8 +292,8 @@ impl Engine {
     /// `Closed` if the store is closed meanwhile.
     pub fn verify(&self) -> Result<Verified> {
         self.catalog.heal()?;
-        let due = || self.upkeep_due();
-        let found = self.catalog.verify(&self.stopping, &Pace::of(1, &due))?;
+        let pace = Pace::of(1, &|| 0.0);
+        let found = self.catalog.verify(&self.stopping, &pace)?;
         let found = self.note_damage(found)?;
         Ok(Verified {
             records: found.records,

@@ -84,11 +84,16 @@ impl Handle {
         };
         let threads = self.threads.get_mut();
         threads.push(committer::start(self.engine.clone(), self.queue.clone())?);
-        let stop = self.stop.clone();
-        threads.push(maintenance::start_upkeep(
-            self.engine.clone(),
+        let (engine, stop) = (&self.engine, &self.stop);
+        threads.push(maintenance::start_checkpoints(
+            engine.clone(),
             rhythm,
-            stop,
+            stop.clone(),
+        )?);
+        threads.push(maintenance::start_sweeps(
+            engine.clone(),
+            rhythm,
+            stop.clone(),
         )?);
         let (deadlines, queue) = (self.deadlines.clone(), self.queue.clone());
         let stop = self.stop.clone();

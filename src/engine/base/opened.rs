@@ -1,6 +1,7 @@
 //! The base's file while it is open, and what readers see of it.
 
 use std::collections::HashMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{
@@ -96,6 +97,18 @@ impl SnapshotTable {
     pub(crate) fn find<T>(&self, key: &[u8], with: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
         let value = self.0.get(key).map_err(|e| failed(e.into()))?;
         Ok(value.map(|value| with(value.value())))
+    }
+
+    /// Reads so many rows, from the first on or from the one after that key, and gives the key of the last;
+    /// none if there are none.
+    pub(crate) fn read_on(&self, after: Option<&[u8]>, rows: usize) -> Result<Option<Vec<u8>>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self.0.range::<&[u8]>((from, Bound::Unbounded));
+        let mut last = None;
+        for row in range.map_err(|e| failed(e.into()))?.take(rows) {
+            last = Some(row.map_err(|e| failed(e.into()))?.0);
+        }
+        Ok(last.map(|key| key.value().to_vec()))
     }
 
     /// Calls `with` for every row, in key order, until it returns an error.

@@ -131,6 +131,12 @@ impl SnapshotTable {
         Ok(self.0.get(key).map(|value| with(value)))
     }
 
+    pub(crate) fn read_on(&self, after: Option<&[u8]>, rows: usize) -> Result<Option<Vec<u8>>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self.0.range::<[u8], _>((from, Bound::Unbounded));
+        Ok(range.take(rows).last().map(|(key, _)| key.clone()))
+    }
+
     pub(crate) fn for_each(&self, mut with: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
         self.0.iter().try_for_each(|(key, value)| with(key, value))
     }

@@ -227,7 +227,7 @@ struct At<'r> {
     next_key: Option<&'r [u8]>,
 }
 
-fn end_if(stop: &AtomicBool) -> Result<()> {
+pub(super) fn end_if(stop: &AtomicBool) -> Result<()> {
     match stop.load(Ordering::SeqCst) {
         true => Err(Error::Closed),
         false => Ok(()),
