@@ -1,6 +1,6 @@
 //! The threads that look after an open store: one checkpoints, one sweeps and verifies, one keeps
-//! deadlines. Claims wait for checkpoints in the end, and the others read from the disk what nothing has
-//! read for long: so they are apart.
+//! deadlines. Claims wait for checkpoints in the end, and a sweep or a verification reads from the disk what
+//! nothing has read for long: so those are apart.
 
 mod checkpoints;
 mod deadlines;

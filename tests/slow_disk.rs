@@ -9,6 +9,7 @@ mod faults;
 #[path = "kit/steps.rs"]
 mod steps;
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -113,6 +114,48 @@ fn a_checkpoint_does_not_wait_for_a_sweep_that_reads() {
     checkpoint.join().unwrap().unwrap();
     assert_eq!(sweeper.unwrap().join().unwrap().done, 100);
     assert_eq!(steps::response(&engine, "new").unwrap(), b"answer");
+}
+
+#[test]
+fn a_spare_segment_is_not_made_under_the_one_that_is_taken() {
+    let (disk, clock) = (FaultDisk::new(), ManualClock::new());
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let engine = steps::open(&shared, &clock).unwrap();
+    engine.prepare_segment().unwrap();
+    // Time for another spare to be begun between taking this one and giving it its new name, and
+    // to be written only after that.
+    disk.set(|event, _| {
+        if event.file == "journal-spare" {
+            match event.op {
+                Op::Rename => thread::sleep(Duration::from_millis(40)),
+                Op::Write => thread::sleep(Duration::from_millis(60)),
+                _ => {}
+            }
+        }
+        Fate::Happens
+    });
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(SeqCst) {
+                engine.prepare_segment().unwrap();
+                thread::yield_now();
+            }
+        });
+        steps::run(&engine, "before", HOUR, b"b");
+        engine.checkpoint().unwrap();
+        for n in 0..10 {
+            steps::run(&engine, &format!("after {n}"), HOUR, b"a");
+        }
+        thread::sleep(Duration::from_millis(200));
+        stop.store(true, SeqCst);
+    });
+    let killed: Arc<dyn Disk> = Arc::new(disk.content().snapshot());
+    let engine = steps::open(&killed, &clock).unwrap();
+    for n in 0..10 {
+        let found = steps::response(&engine, &format!("after {n}"));
+        assert_eq!(found.as_deref(), Some(&b"a"[..]));
+    }
 }
 
 #[test]

@@ -379,46 +379,6 @@ fn expired_generations_give_a_full_disk_its_space_back() {
 }
 
 #[test]
-fn a_spare_segment_is_not_made_under_the_one_that_is_taken() {
-    let disk = FaultDisk::new();
-    // Upkeep makes a spare whenever there is none, over and over.
-    let store = options(&disk)
-        .sweep_every(Duration::from_millis(1))
-        .open()
-        .unwrap();
-    let has_spare = |disk: &FaultDisk| {
-        let names = firstclaim::internals::Disk::list(disk.content()).unwrap();
-        names.iter().any(|name| name == "journal-spare")
-    };
-    while !has_spare(&disk) {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    // Time for another spare to be begun between taking this one and giving it its new name, and
-    // to be written only after that.
-    disk.set(|e, _| {
-        if e.file == "journal-spare" {
-            match e.op {
-                Op::Rename => std::thread::sleep(Duration::from_millis(40)),
-                Op::Write => std::thread::sleep(Duration::from_millis(60)),
-                _ => {}
-            }
-        }
-        Fate::Happens
-    });
-    claimed(&store, "before").complete("b").unwrap();
-    store.checkpoint().unwrap();
-    for n in 0..10 {
-        claimed(&store, &format!("after{n}")).complete("a").unwrap();
-    }
-    std::thread::sleep(Duration::from_millis(200));
-    let killed = FaultDisk::over(disk.content().snapshot());
-    let store = options(&killed).open().unwrap();
-    for n in 0..10 {
-        assert!(is_done(&store, &format!("after{n}"), b"a"));
-    }
-}
-
-#[test]
 fn a_caller_with_a_slow_base_waits_no_longer_than_told() {
     let disk = FaultDisk::new();
     let store = options(&disk)

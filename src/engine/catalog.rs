@@ -239,6 +239,12 @@ impl Catalog {
         })
     }
 
+    /// Whether a transaction that failed so may succeed now that the base is open again: the next one finds
+    /// pages free that the last one freed, and it may have failed because a reader met a bad page meanwhile.
+    fn is_worth_another_try(&self, error: &Error) -> bool {
+        matches!(error, Error::NoSpace | Error::Io(_)) && !self.base.is_broken()
+    }
+
     fn heal_with(&self, ledger: &mut Ledger) -> Result<()> {
         if !self.base.is_broken() && !ledger.is_stale {
             return Ok(());

@@ -133,11 +133,11 @@ impl Overlay {
 
     /// Freezes what is active; there must be nothing frozen. Only at a batch boundary.
     pub(crate) fn freeze(&self, through: u64, next_segment: u64, old_segment: Option<String>) {
-        let mut layers = self.0.write();
-        debug_assert!(layers.frozen.is_none());
         // As much will come again: a table that grows holds up everybody while it is moved.
         let mut active = KeyMap::default();
-        active.reserve(layers.active.len());
+        active.reserve(self.0.read().active.len());
+        let mut layers = self.0.write();
+        debug_assert!(layers.frozen.is_none());
         let entries = std::mem::replace(&mut layers.active, active);
         layers.freezes += 1;
         layers.frozen = Some(Arc::new(Frozen {

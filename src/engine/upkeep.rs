@@ -70,6 +70,14 @@ impl Engine {
         self.write_frozen()
     }
 
+    /// Tries a checkpoint again that failed, if one did: something may have become free.
+    pub(crate) fn retry_checkpoint(&self) {
+        if self.failure.lock().is_some() {
+            // It notes how that went, and tells the next commit that needs it.
+            let _ = self.finish_checkpoint();
+        }
+    }
+
     /// Writes what is frozen into the base, if anything is, and then lets go of it.
     pub(super) fn write_frozen(&self) -> Result<()> {
         let _one_at_a_time = self.checkpointing.lock();
@@ -116,8 +124,9 @@ impl Engine {
         filled / FILLED_AFTER_CHECKPOINT
     }
 
-    /// The same of dropping a generation: nothing, unless it keeps a checkpoint waiting.
-    fn drop_due(&self) -> f64 {
+    /// The same of all other upkeep: nothing, unless it has what a checkpoint could use, the right to write the
+    /// base or a snapshot that keeps pages from being used again.
+    fn upkeep_due(&self) -> f64 {
         if self.has_frozen() {
             f64::INFINITY
         } else {
@@ -157,7 +166,8 @@ impl Engine {
     /// # Errors
     /// As [`verify`](Self::verify).
     pub(crate) fn verify_one(&self) -> Result<()> {
-        let pace = Pace::of(1, &|| 0.0);
+        let due = || self.upkeep_due();
+        let pace = Pace::of(1, &due);
         let found = self.catalog.verify_one(&self.stopping, &pace)?;
         self.note_damage(found).map(drop)
     }
@@ -196,7 +206,10 @@ impl Engine {
     }
 
     /// Makes the next segment ready ahead of its need.
-    pub(crate) fn prepare_segment(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn prepare_segment(&self) -> Result<()> {
         if self.has_frozen() {
             // The segment that it came from will be it.
             return Ok(());
@@ -220,7 +233,8 @@ impl Engine {
     /// long. The done ones first: on a full disk they give the space that a commit may need.
     ///
     /// # Errors
-    /// `Poisoned`; `NoSpace` or `Io` if the disk says so: it may be tried again.
+    /// `Poisoned`; `Closed` once the engine is stopped; `NoSpace` or `Io` if the disk says so: it may be
+    /// tried again.
     pub(crate) fn sweep_with(&self, mut after_one: impl FnMut() -> Result<()>) -> Result<Swept> {
         let now = self.time.now();
         self.holders.forget_over(now);
@@ -247,7 +261,7 @@ impl Engine {
     /// # Errors
     /// As a sweep.
     pub fn sweep_one(&self) -> Result<Option<u64>> {
-        let due = || self.drop_due();
+        let due = || self.upkeep_due();
         let pace = Pace::of(1, &due);
         self.catalog
             .drop_one_expired(self.time.now(), &self.stopping, &pace)
@@ -292,12 +306,31 @@ impl Engine {
     /// `Closed` if the store is closed meanwhile.
     pub fn verify(&self) -> Result<Verified> {
         self.catalog.heal()?;
-        let pace = Pace::of(1, &|| 0.0);
-        let found = self.catalog.verify(&self.stopping, &pace)?;
+        let due = || self.upkeep_due();
+        let found = self.catalog.verify(&self.stopping, &Pace::of(1, &due))?;
         let found = self.note_damage(found)?;
         Ok(Verified {
             records: found.records,
             tables: found.tables,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::{claim, engine};
+    use crate::time::ManualClock;
+
+    #[test]
+    fn a_checkpoint_is_tried_again_only_if_it_failed() {
+        let engine = engine(&ManualClock::new());
+        let _claimed = claim(&engine, "k", Duration::from_secs(60));
+        engine.rotate(&mut engine.writer.lock()).unwrap();
+        engine.retry_checkpoint();
+        assert!(engine.has_frozen());
+        engine.note_checkpoint(&Err(Error::NoSpace));
+        engine.retry_checkpoint();
+        assert!(!engine.has_frozen());
     }
 }

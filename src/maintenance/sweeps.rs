@@ -31,7 +31,10 @@ impl Sweeps {
 
     fn sweep(&mut self, now: Instant) -> Result<()> {
         if self.next <= now {
-            paced_sweep(&self.engine, |pause| self.engine.wait_to_verify(pause))?;
+            paced_sweep(&self.engine, |pause| {
+                self.engine.retry_checkpoint();
+                self.engine.wait_to_verify(pause);
+            })?;
             self.next = later(now, self.every);
         }
         Ok(())

@@ -85,7 +85,7 @@ pub fn measure(directory: &Path, rounds: usize) -> Result<()> {
             at_least: true,
         },
         at_most(
-            "its longest transaction: ms",
+            "its longest table, read through and dropped: ms",
             median(&all, |round| round.longest_transaction_ms),
             100.0,
         ),

@@ -9,7 +9,7 @@ use crate::engine::base::Transaction;
 use crate::engine::generation::{Capacity, bucket};
 use crate::engine::overlay::Entry;
 use crate::engine::pace::Pace;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::key::RecordKey;
 use crate::record::State;
 use crate::time::Timestamp;
@@ -89,8 +89,7 @@ impl Catalog {
                 Ok(())
             };
             match write_chunk() {
-                // The next one finds pages free that the last one freed.
-                Err(Error::NoSpace) if !self.base.is_broken() => write_chunk()?,
+                Err(error) if self.is_worth_another_try(&error) => write_chunk()?,
                 written => written?,
             }
             if rest.is_empty() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Catalog;
-use super::ledger::Ledger;
+use super::ledger::{FILTERS, Ledger};
 use super::list::List;
 use super::verify::end_if;
 use crate::engine::base::Transaction;
@@ -33,10 +33,9 @@ impl Catalog {
             let Some(id) = self.first_expired(now)? else {
                 return Ok(None);
             };
-            match self.read_through(id, stop) {
-                Err(Error::Closed) => return Err(Error::Closed),
-                // The transaction meets the same trouble, and tells.
-                Ok(()) | Err(_) => {}
+            // What else goes wrong the transaction meets too, and tells.
+            if let Err(Error::Closed) = self.read_through(id, stop) {
+                return Err(Error::Closed);
             }
             let mut ledger = self.ledger.lock();
             self.heal_with(&mut ledger)?;
@@ -55,15 +54,20 @@ impl Catalog {
         Ok(ids.find(|id| id.end() <= now).copied())
     }
 
-    /// Reads a generation's table through. To drop it, redb reads every page of it, and those are as old as
-    /// the records: often only the disk has them. Here nobody waits for that; checkpoints would wait for a
-    /// transaction, and claims for them.
+    /// Reads a generation's table through, and its filter. To drop it, redb reads every page of it, and those
+    /// are as old as the records: often only the disk has them. Here nobody waits for that; checkpoints would
+    /// wait for a transaction, and claims for them.
     fn read_through(&self, id: GenerationId, stop: &AtomicBool) -> Result<()> {
         let name = id.table();
         let pace = Pace::of(1, &|| 0.0);
+        self.base.read(|snapshot| match snapshot.table(FILTERS)? {
+            Some(filters) => filters.find(&id.key(), |_| ()),
+            None => Ok(None),
+        })?;
         let mut last = None;
         loop {
             end_if(stop)?;
+            pace.step(ROWS_AT_ONCE);
             let read_on = || {
                 self.base.read(|snapshot| match snapshot.table(&name)? {
                     Some(table) => table.read_on(last.as_deref(), ROWS_AT_ONCE),
@@ -93,8 +97,7 @@ impl Catalog {
             staged.write_store(transaction)
         };
         match self.write_base(ledger, drop_it) {
-            // The next one finds pages free that the last one freed.
-            Err(Error::NoSpace) if !self.base.is_broken() => self.write_base(ledger, drop_it)?,
+            Err(error) if self.is_worth_another_try(&error) => self.write_base(ledger, drop_it)?,
             dropped => dropped?,
         }
         *ledger = staged;

@@ -205,6 +205,10 @@ impl Catalog {
     ) -> Result<()> {
         for_each_row(table, |key, next_key, row| {
             end_if(stop)?;
+            if self.base.is_broken() {
+                // Whoever opens it anew waits until nobody reads.
+                return Err(std::io::Error::other("the base is being opened anew").into());
+            }
             let is_found = table.find(key, |again| again == row)? == Some(true);
             let at = is_found.then_some(At { key, next_key });
             if let Err(damage) = open_bytes(key, row) {
