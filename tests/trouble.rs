@@ -379,6 +379,25 @@ fn expired_generations_give_a_full_disk_its_space_back() {
 }
 
 #[test]
+fn a_checkpoint_whose_base_fails_once_is_made_at_the_second_try() {
+    let disk = FaultDisk::new();
+    let store = options(&disk).open().unwrap();
+    claimed(&store, "k").complete("k").unwrap();
+    let fails = Arc::new(Mutex::new(Some(())));
+    let fail = fails.clone();
+    disk.set(move |e, _| match e.op {
+        Op::Write if e.file == "base.redb" && take(&fail).is_some() => {
+            Fate::Fails(ErrorKind::Other)
+        }
+        _ => Fate::Happens,
+    });
+    store.checkpoint().unwrap();
+    assert!(fails.lock().unwrap().is_none(), "nothing failed");
+    assert_eq!(store.stats().overlay_records, 0);
+    assert!(is_done(&store, "k", b"k"));
+}
+
+#[test]
 fn a_caller_with_a_slow_base_waits_no_longer_than_told() {
     let disk = FaultDisk::new();
     let store = options(&disk)
