@@ -297,20 +297,14 @@ mod tests {
 
     #[test]
     fn other_lengths_are_left_out() {
-        let lengths = [
-            0,
-            8,
-            63,
-            64,
-            65,
-            128,
-            MAX_STORED_BYTES,
-            2 * MAX_STORED_BYTES,
-        ];
-        let stored = lengths.into_iter().map(|len| (len, len));
+        let block = BLOCK_BYTES as u64;
+        let near = [0, 8, block - 1, block, block + 1, 2 * block];
+        let long = [MAX_STORED_BYTES, 2 * MAX_STORED_BYTES];
+        let lengths = near.into_iter().chain(long);
+        let stored = lengths.map(|len| (len, len));
         let loaded = Banks::default().load(stored, |len| Some(vec![0; *len as usize]));
         let lengths: Vec<_> = loaded.iter().map(|(len, _)| *len).collect();
-        assert_eq!(lengths, [64, 128, MAX_STORED_BYTES]);
+        assert_eq!(lengths, [block, 2 * block, MAX_STORED_BYTES]);
         // None that a generation has.
         let longest = Banks::default().filter_for(super::super::room_for(1 << 20));
         assert!(longest.len_bytes() as u64 <= MAX_STORED_BYTES);
