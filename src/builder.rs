@@ -247,9 +247,9 @@ impl Builder {
         self
     }
 
-    /// The memory the base may use for its pages, at least 1 MiB; 64 MiB. A quarter of it is for the pages
-    /// themselves, those kept to be read again and those of a commit under way; the rest is for what an
-    /// allocator keeps of earlier ones, in each of the threads that handle them.
+    /// The memory for pages of the base, at least 1 MiB; 64 MiB. A quarter of it is for the pages that are
+    /// there at a time, those kept to be read again and those of a commit under way; the rest is for what an
+    /// allocator keeps of earlier ones, for each of the threads that handle them.
     pub fn base_cache_bytes(mut self, bytes: usize) -> Self {
         self.base_cache_bytes = bytes;
         self

@@ -99,8 +99,6 @@ pub struct Engine {
     counters: Counters,
     /// Rung when there is a frozen overlay to be written, or a base to be reopened.
     checkpoint_bell: Bell,
-    /// Rung when part of the base is to be read through.
-    verify_bell: Bell,
     /// The engine is being closed: long readings stop.
     stopping: AtomicBool,
 }

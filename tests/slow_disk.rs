@@ -77,6 +77,15 @@ impl Drop for OpenedAtTheEnd {
     }
 }
 
+/// The same for a thread that goes on until it is told to stop.
+struct SetAtTheEnd<'s>(&'s AtomicBool);
+
+impl Drop for SetAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 /// Nothing that was read stays in memory.
 fn uncached(clock: &ManualClock) -> EngineOptions {
     EngineOptions {
@@ -136,6 +145,7 @@ fn a_spare_segment_is_not_made_under_the_one_that_is_taken() {
     });
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
+        let _stop = SetAtTheEnd(&stop);
         scope.spawn(|| {
             while !stop.load(SeqCst) {
                 engine.prepare_segment().unwrap();
@@ -148,7 +158,6 @@ fn a_spare_segment_is_not_made_under_the_one_that_is_taken() {
             steps::run(&engine, &format!("after {n}"), HOUR, b"a");
         }
         thread::sleep(Duration::from_millis(200));
-        stop.store(true, SeqCst);
     });
     let killed: Arc<dyn Disk> = Arc::new(disk.content().snapshot());
     let engine = steps::open(&killed, &clock).unwrap();

@@ -265,8 +265,8 @@ fn open_database(
 
 /// What redb may count of so much memory. It counts the bytes of its pages alone, not what an allocator
 /// keeps of pages that were let go: about a third as much, and that for each thread that has read or written
-/// many, since what one has let go another does not use. There are three: the opening one, and those that
-/// checkpoint and that sweep.
+/// many, since what one has let go another may not use. There are three: the opening one, and those that
+/// checkpoint and that sweep. Callers read pages too, but few each.
 fn counted(cache_bytes: usize) -> usize {
     cache_bytes / 4
 }

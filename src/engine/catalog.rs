@@ -37,7 +37,7 @@ use crate::codec::{checksum, decode_record, open_bytes};
 use crate::error::{Error, Result};
 use crate::key::{KeyMap, RecordKey};
 use crate::record::Record;
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
+use crate::sync::{AtomicBool, AtomicU64, Bell, Mutex, Ordering, RwLock};
 use crate::time::{Deadline, Timestamp};
 
 /// A reader reopens a base that failed no more often than this.
@@ -60,6 +60,8 @@ pub(crate) struct Catalog {
     unfinished_damaged: AtomicBool,
     /// Before then no reader reopens the base.
     next_heal: Mutex<Option<Deadline>>,
+    /// Rung when tables were loaded that nobody has read through since.
+    pub(crate) reloaded: Bell,
     /// `unfinished` was read through since it was loaded.
     unfinished_verified: AtomicBool,
     /// Some table was found damaged since the opening.
@@ -98,6 +100,7 @@ impl Catalog {
             ledger: Mutex::new(ledger),
             unfinished_damaged: AtomicBool::new(false),
             next_heal: Mutex::new(None),
+            reloaded: Bell::default(),
             unfinished_verified: AtomicBool::new(false),
             damage_found: AtomicBool::new(false),
             reads: AtomicU64::new(0),
@@ -241,8 +244,9 @@ impl Catalog {
 
     /// Whether a transaction that failed so may succeed now that the base is open again: the next one finds
     /// pages free that the last one freed, and it may have failed because a reader met a bad page meanwhile.
-    fn is_worth_another_try(&self, error: &Error) -> bool {
-        matches!(error, Error::NoSpace | Error::Io(_)) && !self.base.is_broken()
+    fn is_worth_another_try(&self, ledger: &Ledger, error: &Error) -> bool {
+        let is_open_again = !self.base.is_broken() && !ledger.is_stale;
+        is_open_again && matches!(error, Error::NoSpace | Error::Io(_))
     }
 
     fn heal_with(&self, ledger: &mut Ledger) -> Result<()> {
@@ -259,6 +263,9 @@ impl Catalog {
         })?;
         *ledger = read;
         *self.list.write() = Arc::new(list);
+        if self.unverified() > 0 {
+            self.reloaded.ring();
+        }
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// The layout of a stored filter: it is part of what one is sealed under, so that one of another layout,
 /// which would say no to its own keys, is not taken for one.
-pub(crate) const LAYOUT: u8 = 4;
+pub(crate) const LAYOUT: u8 = 5;
 
 const BLOCK_BITS: usize = 1024;
 /// Bits of filter for each key it is made for.
@@ -89,9 +89,10 @@ impl Probe {
         let product = u128::from(hash & 0xffff_ffff | 1).wrapping_mul(SPREAD);
         let mut bits = [0; 2 * GROUPS_PER_KEY];
         for (n, pair) in (1..).zip(bits.chunks_exact_mut(2)) {
-            let word = (product >> (u128::BITS - SPREAD_BITS * n)) as usize;
-            let (group, word) = (word % GROUPS * GROUP_BITS, word / GROUPS);
-            let (first, apart) = (word % GROUP_BITS, word / GROUP_BITS % (GROUP_BITS - 1) + 1);
+            let word = (product >> (u128::BITS - SPREAD_BITS * n)) as usize % (1 << SPREAD_BITS);
+            let group = word % GROUPS * GROUP_BITS;
+            let first = word / GROUPS % GROUP_BITS;
+            let apart = word / GROUPS / GROUP_BITS % (GROUP_BITS - 1) + 1;
             pair[0] = (group + first) as u16;
             pair[1] = (group + (first + apart) % GROUP_BITS) as u16;
         }
@@ -276,6 +277,14 @@ mod tests {
 
     fn filter_for(keys: u64) -> Filter {
         Banks::default().filter_for(keys)
+    }
+
+    /// Another layout needs another [`LAYOUT`].
+    #[test]
+    fn a_key_sets_the_bits_that_the_format_says() {
+        let probe = Probe::of(0x0123_4567_89ab_cdef);
+        assert_eq!(probe.upper, 4_154_883_154);
+        assert_eq!(probe.bits, [294, 290, 580, 577, 881, 887, 144, 157, 27, 31]);
     }
 
     #[test]

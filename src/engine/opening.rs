@@ -165,7 +165,6 @@ impl Engine {
             trouble: Mutex::new(trouble),
             counters: Counters::default(),
             checkpoint_bell: Bell::default(),
-            verify_bell: Bell::default(),
             stopping: AtomicBool::new(false),
         })
     }

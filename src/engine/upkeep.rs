@@ -146,14 +146,7 @@ impl Engine {
 
     /// Waits until part of the base is to be read through, at most for `wait`.
     pub(crate) fn wait_to_verify(&self, wait: Duration) {
-        self.verify_bell.wait(wait);
-    }
-
-    /// Wakes whoever waits to verify, if there is something.
-    pub(crate) fn ring_if_unverified(&self) {
-        if self.is_unverified() {
-            self.verify_bell.ring();
-        }
+        self.catalog.reloaded.wait(wait);
     }
 
     /// Whether there is something that cannot wait for its time.
@@ -186,7 +179,7 @@ impl Engine {
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.checkpoint_bell.ring();
-        self.verify_bell.ring();
+        self.catalog.reloaded.ring();
     }
 
     /// Whether it was told to stop.

@@ -1,4 +1,4 @@
-//! Checkpoints: when a segment is full, and now and then.
+//! Checkpoints, when a segment is full and now and then, and the segment after.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,37 +22,35 @@ impl Checkpoints {
             next: later(Instant::now(), every),
         }
     }
-
-    fn checkpoint(&mut self, now: Instant) -> Result<()> {
-        if self.next <= now {
-            self.engine.checkpoint()?;
-            self.next = later(now, self.every);
-        } else if self.engine.is_urgent() {
-            self.engine.finish_checkpoint()?;
-        }
-        Ok(())
-    }
 }
 
 impl Chore for Checkpoints {
-    fn engine(&self) -> &Engine {
-        &self.engine
+    fn due(&self, now: Instant) -> Option<Instant> {
+        match self.engine.is_urgent() {
+            true => Some(now),
+            false => Some(self.next),
+        }
     }
 
-    /// One thing that fails does not keep the other from being done.
     fn work(&mut self, now: Instant) -> Result<()> {
-        let checkpointed = self.checkpoint(now);
-        // A base that was reopened may have tables that nobody has read.
-        self.engine.ring_if_unverified();
-        let prepared = self.engine.prepare_segment();
-        checkpointed.and(prepared)
+        if self.next <= now {
+            self.engine.checkpoint()?;
+            self.next = later(now, self.every);
+            return Ok(());
+        }
+        self.engine.finish_checkpoint()
+    }
+}
+
+/// The next segment, made ahead of its need.
+pub(super) struct Spare(pub(super) Arc<Engine>);
+
+impl Chore for Spare {
+    fn due(&self, _: Instant) -> Option<Instant> {
+        None
     }
 
-    fn next(&self) -> Instant {
-        self.next
-    }
-
-    fn wait(&self, wait: Duration) {
-        self.engine.wait_to_checkpoint(wait);
+    fn work(&mut self, _: Instant) -> Result<()> {
+        self.0.prepare_segment()
     }
 }

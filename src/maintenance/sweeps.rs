@@ -28,52 +28,41 @@ impl Sweeps {
             next: later(Instant::now(), every),
         }
     }
+}
 
-    fn sweep(&mut self, now: Instant) -> Result<()> {
-        if self.next <= now {
-            paced_sweep(&self.engine, |pause| {
-                self.engine.retry_checkpoint();
-                self.engine.wait_to_verify(pause);
-            })?;
-            self.next = later(now, self.every);
-        }
+impl Chore for Sweeps {
+    fn due(&self, _: Instant) -> Option<Instant> {
+        Some(self.next)
+    }
+
+    fn work(&mut self, now: Instant) -> Result<()> {
+        paced_sweep(&self.engine, |pause| {
+            self.engine.retry_checkpoint();
+            self.engine.wait_to_verify(pause);
+        })?;
+        self.next = later(now, self.every);
         Ok(())
+    }
+}
+
+/// Reading through what nobody has since it was loaded.
+pub(super) struct Verifications(pub(super) Arc<Engine>);
+
+impl Chore for Verifications {
+    fn due(&self, now: Instant) -> Option<Instant> {
+        self.0.is_unverified().then_some(now)
     }
 
     /// A table at a time, so that a sweep need not wait for all of them.
-    fn verify(&self) -> Result<()> {
-        if !self.engine.is_unverified() {
+    fn work(&mut self, _: Instant) -> Result<()> {
+        if !self.0.is_unverified() {
             return Ok(());
         }
-        match self.engine.verify_one() {
+        match self.0.verify_one() {
             // It is marked and noted; there is nobody here to tell.
             Err(Error::Corrupt { .. }) => Ok(()),
             verified => verified,
         }
-    }
-}
-
-impl Chore for Sweeps {
-    fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
-    /// One thing that fails does not keep the other from being done.
-    fn work(&mut self, now: Instant) -> Result<()> {
-        let swept = self.sweep(now);
-        let verified = self.verify();
-        swept.and(verified)
-    }
-
-    fn next(&self) -> Instant {
-        match self.engine.is_unverified() {
-            true => Instant::now(),
-            false => self.next,
-        }
-    }
-
-    fn wait(&self, wait: Duration) {
-        self.engine.wait_to_verify(wait);
     }
 }
 
@@ -109,6 +98,7 @@ pub(crate) fn sweep_for_caller(engine: &Engine) -> Result<Swept> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Duty;
     use super::*;
     use crate::engine::testing::{claim, engine, run};
     use crate::time::ManualClock;
@@ -163,12 +153,12 @@ mod tests {
     #[test]
     fn a_sweep_that_is_due_is_made_and_the_next_is_due_later() {
         let engine = engine_to_sweep();
-        let mut sweeps = Sweeps::new(engine.clone(), HOUR);
-        sweeps.work(Instant::now()).unwrap();
+        let mut sweeps = Duty::of(Sweeps::new(engine.clone(), HOUR));
+        let now = Instant::now();
+        sweeps.work_if_due(now);
         assert_eq!(engine.catalog().sizes().0, 3);
-        sweeps.next = Instant::now();
-        sweeps.work(Instant::now()).unwrap();
+        sweeps.work_if_due(later(now, 2 * HOUR));
         assert_eq!(engine.catalog().sizes().0, 0);
-        assert!(sweeps.next() > Instant::now());
+        assert!(sweeps.due(now) > Some(later(now, 2 * HOUR)));
     }
 }

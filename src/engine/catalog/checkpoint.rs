@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Catalog;
 use super::change::fetch;
+use super::ledger::Ledger;
 use super::staged::Staged;
 use crate::engine::base::Transaction;
 use crate::engine::generation::{Capacity, bucket};
@@ -74,22 +75,24 @@ impl Catalog {
             rest = after;
             let mut ledger = self.ledger.lock();
             self.heal_with(&mut ledger)?;
-            let mut write_chunk = || {
-                let mut staged = Staged::over(self, &ledger, &expected, &pace, now);
+            let write_chunk = |ledger: &mut Ledger| {
+                let mut staged = Staged::over(self, ledger, &expected, &pace, now);
                 staged.ledger.store.fence = ledger.store.fence.max(fence);
                 staged.ledger.store.time_us = ledger.store.time_us.max(now.as_micros());
                 if rest.is_empty() {
                     staged.note_applied(applied);
                 }
                 let write = |transaction: &mut Transaction<'_>| staged.write(transaction, chunk);
-                pace.with_pages(|| self.write_base(&mut ledger, write))?;
+                pace.with_pages(|| self.write_base(ledger, write))?;
                 let list = staged.publishable();
                 *ledger = staged.ledger;
                 *self.list.write() = list;
                 Ok(())
             };
-            match write_chunk() {
-                Err(error) if self.is_worth_another_try(&error) => write_chunk()?,
+            match write_chunk(&mut ledger) {
+                Err(error) if self.is_worth_another_try(&ledger, &error) => {
+                    write_chunk(&mut ledger)?
+                }
                 written => written?,
             }
             if rest.is_empty() {

@@ -97,7 +97,9 @@ impl Catalog {
             staged.write_store(transaction)
         };
         match self.write_base(ledger, drop_it) {
-            Err(error) if self.is_worth_another_try(&error) => self.write_base(ledger, drop_it)?,
+            Err(error) if self.is_worth_another_try(ledger, &error) => {
+                self.write_base(ledger, drop_it)?
+            }
             dropped => dropped?,
         }
         *ledger = staged;

@@ -306,4 +306,29 @@ mod tests {
         assert!(find().is_some(), "found again");
         assert!(engine.verify().is_ok());
     }
+
+    #[test]
+    fn whoever_verifies_is_called_when_tables_are_loaded_again() {
+        let engine = engine(&ManualClock::new());
+        run(&engine, "k", Duration::from_secs(60));
+        engine.checkpoint().unwrap();
+        engine.verify().unwrap();
+        let catalog = engine.catalog();
+        assert!(!catalog.reloaded.wait(Duration::ZERO));
+        *catalog.list.write() = Arc::default();
+        catalog.ledger.lock().is_stale = true;
+        catalog.heal().unwrap();
+        assert!(catalog.reloaded.wait(Duration::ZERO));
+        assert_eq!(catalog.unverified(), 1);
+    }
+
+    #[test]
+    fn nothing_is_tried_again_with_a_ledger_that_may_be_out_of_date() {
+        let engine = engine(&ManualClock::new());
+        let catalog = engine.catalog();
+        let mut ledger = catalog.ledger.lock();
+        assert!(catalog.is_worth_another_try(&ledger, &Error::NoSpace));
+        ledger.is_stale = true;
+        assert!(!catalog.is_worth_another_try(&ledger, &Error::NoSpace));
+    }
 }
