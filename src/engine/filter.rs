@@ -282,9 +282,12 @@ mod tests {
     /// Another layout needs another [`LAYOUT`].
     #[test]
     fn a_key_sets_the_bits_that_the_format_says() {
-        let probe = Probe::of(0x0123_4567_89ab_cdef);
-        assert_eq!(probe.upper, 4_154_883_154);
-        assert_eq!(probe.bits, [294, 290, 580, 577, 881, 887, 144, 157, 27, 31]);
+        let probe = Probe::of(0x1fdb_9753_0eca_8624);
+        assert_eq!(probe.upper, 372_611_343);
+        assert_eq!(
+            probe.bits,
+            [73, 75, 1020, 1021, 983, 984, 896, 904, 325, 324]
+        );
     }
 
     #[test]
