@@ -57,8 +57,10 @@ fn a_lease_that_ends_unfinished_gives_one_next_attempt() {
 fn races_are_the_same_beside_checkpoints_and_sweeps() {
     let (_dir, builder) = on_disk();
     let clock = ManualClock::new();
+    // The clock moves on by hours meanwhile, and a thread may have to wait for its turn.
     let store = builder
         .clock(clock.clone())
+        .lease_for(Duration::from_secs(24 * 60 * 60))
         .retain_for(Duration::from_secs(300 * 24 * 60 * 60))
         .open()
         .unwrap();
