@@ -4,21 +4,22 @@
 //! meanwhile the next batch gathers. A caller that finds nobody leading and nothing waiting leads
 //! by itself, which saves it two thread switches; what gathered meanwhile goes to the thread.
 
+mod batch_end;
 #[cfg(firstclaim_loom)]
 pub mod handoff;
 mod line;
 mod pending;
 mod ticket;
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
 pub(crate) use self::ticket::{Ticket, ToWake};
 
+use self::batch_end::BatchEnd;
 use self::line::Line;
-use self::pending::{Pending, Slot, Undelivered, wake};
+use self::pending::{Pending, Slot, Undelivered};
 use crate::bugs::{self, Bug};
 use crate::engine::{Answer, Engine, Request};
 use crate::error::{Error, Result};
@@ -75,15 +76,23 @@ pub(crate) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<Arc<Pending>>,
-    waiting_bytes: usize,
+    next: Batch,
     /// Tasks that wait for room.
     line: Line,
-    /// Leases whose callers had stopped waiting: to be released.
-    undelivered: Vec<Undelivered>,
     /// Someone is committing.
     leading: bool,
     closing: bool,
+}
+
+/// What goes into one commit.
+#[derive(Debug, Default)]
+struct Batch {
+    commands: Vec<Arc<Pending>>,
+    bytes: usize,
+    /// Leases whose callers had stopped waiting: to be released.
+    undelivered: Vec<Undelivered>,
+    /// Of its commit.
+    end: Arc<BatchEnd>,
 }
 
 impl Queue {
@@ -110,16 +119,15 @@ impl Queue {
         deadline: Deadline,
     ) -> (Result<Answer>, ToWake) {
         let pending = Pending::new(request, Slot::Queued);
-        let to_wake = match self.enqueue(engine, &pending, deadline) {
-            Ok(true) => self.lead(engine),
-            Ok(false) => ToWake::default(),
+        let (end, leads) = match self.enqueue(engine, &pending, deadline) {
+            Ok(enqueued) => enqueued,
             Err(error) => return (Err(error), ToWake::default()),
         };
-        let (answer, others) = pending.wait(deadline);
-        if !bugs::is(Bug::OthersNotWoken) {
-            wake(others);
-        }
-        (answer, to_wake)
+        let to_wake = match leads {
+            true => self.lead(engine),
+            false => ToWake::default(),
+        };
+        (pending.wait(&end, deadline), to_wake)
     }
 
     /// Queues a command whose answer nobody waits for; false if there is no room or the queue is
@@ -130,7 +138,7 @@ impl Queue {
         if state.closing || !self.has_room(&state, pending.bytes) {
             return false;
         }
-        state.push(pending);
+        state.next.push(pending);
         self.work.notify_one();
         true
     }
@@ -149,7 +157,7 @@ impl Queue {
 
     /// How many commands wait.
     pub(crate) fn len(&self) -> usize {
-        self.state.lock().waiting.len()
+        self.state.lock().next.commands.len()
     }
 
     /// The committer thread: leads whenever something waits and nobody else does, until the queue
@@ -158,10 +166,10 @@ impl Queue {
         loop {
             {
                 let mut state = self.state.lock();
-                while state.leading || (state.is_empty() && !state.closing) {
+                while state.leading || (state.next.is_empty() && !state.closing) {
                     self.work.wait(&mut state);
                 }
-                if state.is_empty() {
+                if state.next.is_empty() {
                     return;
                 }
                 state.leading = true;
@@ -171,14 +179,14 @@ impl Queue {
         }
     }
 
-    /// Puts a command into the queue, waiting for room. True if the caller is to lead: it was
-    /// alone, and the commit need not wait for a checkpoint first.
+    /// Puts a command into the queue, waiting for room. Gives the end of the batch that it is in, and
+    /// whether the caller is to lead: it was alone, and the commit need not wait for a checkpoint first.
     fn enqueue(
         &self,
         engine: &impl Commit,
         pending: &Arc<Pending>,
         deadline: Deadline,
-    ) -> Result<bool> {
+    ) -> Result<(Arc<BatchEnd>, bool)> {
         let mut state = self.state.lock();
         while !state.closing && !self.has_room(&state, pending.bytes) {
             if deadline.has_passed() {
@@ -189,31 +197,38 @@ impl Queue {
         if state.closing {
             return Err(Error::Closed);
         }
-        let leads = !state.leading && state.is_empty() && engine.has_room();
-        state.push(pending.clone());
+        let leads = !state.leading && state.next.is_empty() && engine.has_room();
+        let end = state.next.push(pending.clone());
         if leads {
             state.leading = true;
         } else if !state.leading {
             self.work.notify_one();
         }
-        Ok(leads)
+        Ok((end, leads))
     }
 
     fn has_room(&self, state: &State, bytes: usize) -> bool {
-        state.waiting.len() < self.max_commands && state.waiting_bytes + bytes <= self.max_bytes
+        let next = &state.next;
+        next.commands.len() < self.max_commands && next.bytes + bytes <= self.max_bytes
     }
 
     /// Commits what waits; the caller has set `leading`.
     fn lead(&self, engine: &impl Commit) -> ToWake {
         // While this waits for a checkpoint, commands can still be withdrawn.
         let _ = catch_unwind(AssertUnwindSafe(|| engine.make_room()));
-        let (batch, undelivered) = self.state.lock().take();
+        let batch = std::mem::take(&mut self.state.lock().next);
         self.room.notify_all();
-        let mut taken: Vec<Arc<Pending>> = batch.into_iter().filter(|p| p.take()).collect();
+        let Batch {
+            mut commands,
+            undelivered,
+            end,
+            ..
+        } = batch;
+        commands.retain(|pending| pending.take());
         let answers = {
             let releases = undelivered.iter().map(|undelivered| &undelivered.request);
             let requests: Vec<&Request> = releases
-                .chain(taken.iter().map(|pending| &pending.request))
+                .chain(commands.iter().map(|pending| &pending.request))
                 .collect();
             let committed = catch_unwind(AssertUnwindSafe(|| engine.commit(&requests)));
             committed.unwrap_or_else(|_| {
@@ -223,26 +238,29 @@ impl Queue {
         };
         let answers = answers.into_iter().skip(undelivered.len());
         drop(undelivered);
-        let answered = taken.iter().zip(answers);
+        let answered = commands.iter().zip(answers);
         let left: Vec<Undelivered> = answered
             .filter_map(|(pending, answer)| pending.answer(answer))
             .collect();
         let line = {
             // The next batch need not wait until this one's callers are awake.
             let mut state = self.state.lock();
-            state.undelivered.extend(left);
+            state.next.undelivered.extend(left);
             state.leading = false;
             self.hand_over(&state);
-            let room = self.max_commands.saturating_sub(state.waiting.len());
+            let room = self.max_commands.saturating_sub(state.next.commands.len());
             state.line.take(room)
         };
-        let answered = taken.extract_if(.., |pending| pending.is_task).collect();
-        wake(taken);
-        ToWake { answered, line }
+        end.announce();
+        commands.retain(|pending| pending.is_task);
+        ToWake {
+            answered: commands,
+            line,
+        }
     }
 
     fn hand_over(&self, state: &MutexGuard<'_, State>) {
-        let waits = !state.is_empty() && !bugs::is(Bug::HandOverUnnoticed);
+        let waits = !state.next.is_empty() && !bugs::is(Bug::HandOverUnnoticed);
         if waits || state.closing {
             self.work.notify_one();
         }
@@ -253,21 +271,15 @@ fn wake_each(wakers: impl IntoIterator<Item = Waker>) {
     wakers.into_iter().for_each(crate::sync::wake);
 }
 
-impl State {
+impl Batch {
     fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.undelivered.is_empty()
+        self.commands.is_empty() && self.undelivered.is_empty()
     }
 
-    fn push(&mut self, pending: Arc<Pending>) {
-        self.waiting_bytes += pending.bytes;
-        self.waiting.push_back(pending);
-    }
-
-    fn take(&mut self) -> (VecDeque<Arc<Pending>>, Vec<Undelivered>) {
-        self.waiting_bytes = 0;
-        (
-            std::mem::take(&mut self.waiting),
-            std::mem::take(&mut self.undelivered),
-        )
+    /// Adds a command. Gives the end that its caller waits for.
+    fn push(&mut self, pending: Arc<Pending>) -> Arc<BatchEnd> {
+        self.bytes += pending.bytes;
+        self.commands.push(pending);
+        self.end.clone()
     }
 }

@@ -41,10 +41,14 @@ impl RecordKey {
     pub fn new(tenant: &[u8], key: &[u8], max_key_bytes: usize) -> Result<Self> {
         check_length("tenant", tenant, MAX_TENANT_BYTES)?;
         check_length("key", key, max_key_bytes.min(MAX_KEY_BYTES))?;
-        let mut bytes = Vec::with_capacity(1 + tenant.len() + key.len());
-        bytes.extend_from_slice(&tenant_prefix(tenant));
-        bytes.extend_from_slice(key);
-        Ok(Self::of(bytes.into()))
+        // Put together where nothing is allocated: that is done once, for the name as it is kept.
+        let mut bytes = [0; MAX_ENCODED_BYTES];
+        let (head, rest) = bytes.split_at_mut(1 + tenant.len());
+        head[0] = tenant.len() as u8;
+        head[1..].copy_from_slice(tenant);
+        rest[..key.len()].copy_from_slice(key);
+        let encoded_bytes = 1 + tenant.len() + key.len();
+        Ok(Self::of(bytes[..encoded_bytes].into()))
     }
 
     /// Reads an encoded name, or `None` if the bytes are not one.

@@ -247,8 +247,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Known for the last time, should the key stay held to it.
-        self.end();
+        if self.share.may_stay_held() {
+            // Known for the last time, should the key stay held to it.
+            self.end();
+        }
     }
 }
 
@@ -269,6 +271,12 @@ impl Share {
         if let Some(hold) = &self.hold {
             hold.note_complete(error);
         }
+    }
+
+    /// Whether the key may stay held without this share: others have one, or a `complete` failed.
+    fn may_stay_held(&mut self) -> bool {
+        let hold = self.hold.as_mut().map(Arc::get_mut);
+        hold.is_some_and(|alone| alone.is_none_or(LeaseHold::outlives_guard))
     }
 
     /// The end of the lease, given what it is now if it is still the current one.

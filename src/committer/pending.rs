@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::thread::yield_now;
 
+use super::batch_end::BatchEnd;
 use crate::bugs::{self, Bug};
 use crate::engine::holders::{Holding, LeaseHold};
 use crate::engine::{Answer, Request};
 use crate::error::{Error, Result};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::Mutex;
 use crate::time::Deadline;
 use crate::transition::{Command, Reply};
 
@@ -31,7 +32,6 @@ pub(super) struct Pending {
     /// Whether a task waits for the answer, not a thread.
     pub(super) is_task: bool,
     state: Mutex<State>,
-    answered: Condvar,
 }
 
 #[derive(Debug)]
@@ -49,8 +49,8 @@ pub(super) enum Slot {
     Queued,
     /// Being committed.
     Taken,
-    /// Committed or refused; the caller has not seen it yet. It is to wake those others.
-    Answered(Result<Answer>, Vec<Arc<Pending>>),
+    /// Committed or refused; the caller has not seen it yet.
+    Answered(Result<Answer>),
     /// The caller has its answer, has withdrawn, or waits no longer.
     Left,
     /// There never was a caller who waits, or there is none any more and the command is carried out
@@ -64,17 +64,6 @@ pub(super) struct Undelivered {
     /// Until the release is durable the key stays held: nobody ran anything under this lease.
     /// Should the release fail, the holder is gone.
     _holding: Holding,
-}
-
-/// Wakes those whose answers are there. To wake a thread costs more than all the rest, so that whoever
-/// is woken first wakes half of the others: the work is shared, and the last one has its answer after
-/// few wakings one after the other.
-pub(super) fn wake(mut group: Vec<Arc<Pending>>) {
-    while !group.is_empty() {
-        let mut half = group.split_off(group.len() / 2);
-        let first = half.swap_remove(0);
-        group.extend(first.wake(half));
-    }
 }
 
 impl Pending {
@@ -107,7 +96,6 @@ impl Pending {
                 waker: None,
                 hold,
             }),
-            answered: Condvar::new(),
         })
     }
 
@@ -135,7 +123,7 @@ impl Pending {
         }
         let undelivered = match state.slot {
             Slot::Taken => {
-                state.slot = Slot::Answered(answer, Vec::new());
+                state.slot = Slot::Answered(answer);
                 None
             }
             _ => self.undelivered(answer),
@@ -161,37 +149,24 @@ impl Pending {
         })
     }
 
-    /// Wakes the caller, who is to wake `others`; they come back if it has its answer already.
-    fn wake(&self, others: Vec<Arc<Pending>>) -> Vec<Arc<Pending>> {
-        match &mut self.state.lock().slot {
-            Slot::Answered(_, to_wake) => {
-                *to_wake = others;
-                self.answered.notify_one();
-                Vec::new()
-            }
-            _ => others,
-        }
-    }
-
     /// The task's waker, if it waits.
     pub(super) fn take_waker(&self) -> Option<Waker> {
         self.state.lock().waker.take()
     }
 
-    /// The answer, and whom to wake.
-    pub(super) fn wait(&self, deadline: Deadline) -> (Result<Answer>, Vec<Arc<Pending>>) {
+    /// The answer, once the batch has been committed that the command went into.
+    pub(super) fn wait(&self, end: &BatchEnd, deadline: Deadline) -> Result<Answer> {
         for _ in 0..YIELDS_BEFORE_PARKING {
-            if matches!(self.state.lock().slot, Slot::Answered(..)) {
+            if end.has_come() {
                 break;
             }
             yield_now();
         }
-        let mut state = self.state.lock();
         loop {
-            if let Some(left) = state.leave(deadline) {
-                return left;
+            if let Some(answer) = self.state.lock().leave(deadline) {
+                return answer;
             }
-            self.answered.wait_for(&mut state, deadline.left());
+            end.wait(deadline);
         }
     }
 
@@ -203,7 +178,7 @@ impl Pending {
         // What is being committed keeps what it holds until that is over.
         let is_taken = matches!(state.slot, Slot::Taken);
         let (polled, before) = match state.leave(deadline) {
-            Some((answer, _)) => (Poll::Ready(answer), state.waker.take()),
+            Some(answer) => (Poll::Ready(answer), state.waker.take()),
             None => (Poll::Pending, state.waker.replace(waker)),
         };
         let hold = match polled {
@@ -229,7 +204,7 @@ impl Pending {
         drop(state);
         drop(waker);
         match was {
-            Slot::Answered(answer, _) => self.undelivered(answer),
+            Slot::Answered(answer) => self.undelivered(answer),
             _ => None,
         }
     }
@@ -242,17 +217,17 @@ impl Pending {
 }
 
 impl State {
-    /// The answer, and whom to wake, if it is there or the time is over: then the caller leaves.
-    fn leave(&mut self, deadline: Deadline) -> Option<(Result<Answer>, Vec<Arc<Pending>>)> {
+    /// The answer, if it is there or the time is over: then the caller leaves.
+    fn leave(&mut self, deadline: Deadline) -> Option<Result<Answer>> {
         let left = match self.slot {
-            Slot::Answered(..) => Error::Indeterminate,
+            Slot::Answered(_) => Error::Indeterminate,
             Slot::Queued if deadline.has_passed() => Error::Overloaded,
             Slot::Taken if deadline.has_passed() => Error::Indeterminate,
             _ => return None,
         };
-        match std::mem::replace(&mut self.slot, Slot::Left) {
-            Slot::Answered(answer, others) => Some((answer, others)),
-            _ => Some((Err(left), Vec::new())),
-        }
+        Some(match std::mem::replace(&mut self.slot, Slot::Left) {
+            Slot::Answered(answer) => answer,
+            _ => Err(left),
+        })
     }
 }

@@ -80,7 +80,7 @@ impl Ticket {
         let may_enter = place.is_some() || state.line.is_empty();
         if may_enter && queue.has_room(&state, self.pending.bytes) {
             let stood = place.take().and_then(|place| state.line.leave(place));
-            state.push(self.pending.clone());
+            state.next.push(self.pending.clone());
             if !state.leading {
                 queue.work.notify_one();
             }
@@ -129,7 +129,7 @@ impl Queue {
             drop(undelivered);
             return;
         }
-        state.undelivered.push(undelivered);
+        state.next.undelivered.push(undelivered);
         if !state.leading {
             self.work.notify_one();
         }

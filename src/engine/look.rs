@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::overlay::{Entry, Found, Overlay, Slot};
+use super::overlay::{Entry, Found, Overlay, Since, Slot};
 use super::{Answer, Engine, base, commit};
 use crate::bugs::{self, Bug};
 use crate::error::{Error, Result};
@@ -241,16 +241,18 @@ impl Engine {
         now: Timestamp,
         vacancy: Option<Vacancy>,
     ) -> Result<Entry> {
+        if let Some(Vacancy { freezes }) = vacancy {
+            match self.overlay.find_since(key, freezes) {
+                Since::Entry(entry) => return Ok(entry),
+                Since::Nothing if !self.catalog.has_found_damage() => return Ok(None),
+                _ if bugs::is(Bug::VacancyOutlivesFreeze) => return Ok(None),
+                Since::Nothing | Since::AskAgain => {}
+            }
+        }
         match self.overlay.find(key) {
             Found::Entry(entry) => Ok(entry),
             Found::Damaged => Err(damaged(key)),
-            Found::AskBase { freezes } => match vacancy {
-                Some(vacancy) if vacancy.freezes == freezes && !self.catalog.has_found_damage() => {
-                    Ok(None)
-                }
-                Some(_) if bugs::is(Bug::VacancyOutlivesFreeze) => Ok(None),
-                _ => self.find_in_base(key, now),
-            },
+            Found::AskBase { .. } => self.find_in_base(key, now),
         }
     }
 

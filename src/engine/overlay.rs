@@ -27,6 +27,17 @@ pub(crate) enum Found {
     },
 }
 
+/// What became of a key of which nothing was known.
+#[derive(Debug, Clone)]
+pub(crate) enum Since {
+    /// Its record is this, or it has none any more.
+    Entry(Entry),
+    /// Nothing.
+    Nothing,
+    /// It is not known without another look at everything.
+    AskAgain,
+}
+
 /// An unfinished record, as found in memory.
 #[derive(Debug, Clone)]
 pub(crate) enum Slot {
@@ -88,19 +99,30 @@ impl Overlay {
     /// What is known of `key`.
     pub(crate) fn find(&self, key: &RecordKey) -> Found {
         let layers = self.0.read();
+        if let Some(entry) = layers.active.get(key) {
+            return Found::Entry(entry.clone());
+        }
         let frozen = layers.frozen.as_ref();
-        let entry = layers
-            .active
-            .get(key)
-            .or_else(|| frozen.and_then(|frozen| frozen.entries.get(key)));
-        let shard = &layers.unfinished[key.shard(Self::SHARDS)];
-        match (entry, shard.get(key)) {
-            (Some(entry), _) => Found::Entry(entry.clone()),
-            (None, Some(Slot::Record(record))) => Found::Entry(Some(record.clone())),
-            (None, Some(Slot::Damaged)) => Found::Damaged,
-            (None, None) => Found::AskBase {
+        if let Some(entry) = frozen.and_then(|frozen| frozen.entries.get(key)) {
+            return Found::Entry(entry.clone());
+        }
+        match layers.unfinished[key.shard(Self::SHARDS)].get(key) {
+            Some(Slot::Record(record)) => Found::Entry(Some(record.clone())),
+            Some(Slot::Damaged) => Found::Damaged,
+            None => Found::AskBase {
                 freezes: layers.freezes,
             },
+        }
+    }
+
+    /// What is known of a key that nothing was known of, here or in the base, when there had been so
+    /// many freezes: if there were none since, what was committed to it since then is active.
+    pub(crate) fn find_since(&self, key: &RecordKey, freezes: u64) -> Since {
+        let layers = self.0.read();
+        match layers.active.get(key) {
+            Some(entry) => Since::Entry(entry.clone()),
+            None if layers.freezes == freezes => Since::Nothing,
+            None => Since::AskAgain,
         }
     }
 

@@ -61,6 +61,11 @@ impl LeaseHold {
         }
     }
 
+    /// Whether the key stays held to the end of the lease if this goes now.
+    pub(crate) fn outlives_guard(&mut self) -> bool {
+        self.state.get_mut().complete_failed
+    }
+
     /// Notes whether a `complete` failed.
     pub(crate) fn note_complete(&self, error: Option<&Error>) {
         // Refused for good: another attempt, or this one's first answer, has the key.

@@ -1,0 +1,43 @@
+//! What the callers of one batch wait for together: the end of its commit.
+
+use crate::bugs::{self, Bug};
+use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
+use crate::time::Deadline;
+
+/// The end of a batch's commit. It is announced once, to all who wait for it: to wake a thread costs
+/// more than all the rest, so that it is not done for each by itself.
+#[derive(Debug, Default)]
+pub(super) struct BatchEnd {
+    has_come: AtomicBool,
+    /// Held while it comes, and from a look at whether it has come to the wait for it.
+    coming: Mutex<()>,
+    came: Condvar,
+}
+
+impl BatchEnd {
+    /// Wakes all who wait for it. Every command of the batch has its answer by now.
+    pub(super) fn announce(&self) {
+        {
+            let _coming = self.coming.lock();
+            self.has_come.store(true, Ordering::Release);
+        }
+        if bugs::is(Bug::OthersNotWoken) {
+            self.came.notify_one();
+            return;
+        }
+        self.came.notify_all();
+    }
+
+    /// Whether it was announced: what was done before that is seen by who is told so.
+    pub(super) fn has_come(&self) -> bool {
+        self.has_come.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is announced, or the deadline has passed; perhaps not so long.
+    pub(super) fn wait(&self, deadline: Deadline) {
+        let mut coming = self.coming.lock();
+        if !self.has_come() {
+            self.came.wait_for(&mut coming, deadline.left());
+        }
+    }
+}
