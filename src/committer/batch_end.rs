@@ -41,3 +41,19 @@ impl BatchEnd {
         }
     }
 }
+
+#[cfg(all(test, not(any(firstclaim_shuttle, firstclaim_loom))))]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_wait_ends_at_its_deadline_and_there_is_none_once_the_end_has_come() {
+        let end = BatchEnd::default();
+        end.wait(Deadline::after(Duration::from_millis(1)));
+        assert!(!end.has_come());
+        end.announce();
+        end.wait(Deadline::after(Duration::MAX));
+        assert!(end.has_come());
+    }
+}
