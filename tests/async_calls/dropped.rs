@@ -4,7 +4,7 @@
 use std::task::Poll;
 use std::time::Duration;
 
-use firstclaim::{Claim, Lease, Peek, Previous, Store, StoreFuture, Takeover};
+use firstclaim::{Claim, Lease, ManualClock, Peek, Previous, Store, StoreFuture, Takeover};
 
 use crate::executor::Task;
 use crate::gate::{Gate, gated, lease, until};
@@ -186,6 +186,49 @@ fn a_key_stays_held_if_an_accepted_completion_fails_after_its_future_and_lease_a
         Claim::InFlight(running) => assert!(!running.is_interrupted()),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_key_stays_held_to_the_end_that_the_store_itself_has_moved() {
+    let clock = ManualClock::new();
+    let (store, gate, _) = gated(|builder| builder.clock(clock.clone()));
+    let lease_for = Duration::from_millis(200);
+    let request = store
+        .request("t", "k")
+        .lease_for(lease_for)
+        .takeover(Takeover::GoneOrExpired);
+    let (its_store, its_clock, its_gate) = (store.clone(), clock.clone(), gate.clone());
+    let mut ran = Task::new(request.run_async(async move |_| {
+        its_clock.advance(lease_for / 2);
+        // Counted: a lease that is asked for its end knows it from then on. The first renewal to come may
+        // have been decided before.
+        let enough = its_store.stats().changes + 2;
+        until("a lease that is renewed", || {
+            its_store.stats().changes >= enough
+        });
+        its_gate.shut();
+        Ok::<_, firstclaim::Error>("ran")
+    }));
+    // Until the operation has run: its completion is in the queue then.
+    while !gate.is_shut() {
+        assert!(ran.poll().is_pending());
+        std::thread::yield_now();
+    }
+    gate.until_reached();
+    drop(ran);
+    gate.open_and_fail();
+    until("a lease that nobody holds", || store.stats().leases == 0);
+    // Past the end that the claim gave, and before the other.
+    clock.advance(lease_for * 3 / 4);
+    match store.claim("t", "k").unwrap() {
+        Claim::InFlight(running) => assert!(!running.is_interrupted()),
+        other => panic!("{other:?}"),
+    }
+    clock.advance(lease_for);
+    assert!(matches!(
+        store.claim("t", "k"),
+        Err(firstclaim::Error::Poisoned)
+    ));
 }
 
 #[test]

@@ -31,6 +31,10 @@ impl Gate {
         self.state().is_shut = true;
     }
 
+    pub fn is_shut(&self) -> bool {
+        self.state().is_shut
+    }
+
     pub fn open(&self) {
         self.state().is_shut = false;
         self.0.1.notify_all();
@@ -55,7 +59,12 @@ impl Gate {
         let mut state = self.state();
         state.waiting += 1;
         self.0.1.notify_all();
-        state = self.0.1.wait_while(state, |state| state.is_shut).unwrap();
+        // A test that has failed opens it no more.
+        let opened = self
+            .0
+            .1
+            .wait_timeout_while(state, 2 * PATIENCE, |state| state.is_shut);
+        state = opened.unwrap().0;
         state.waiting -= 1;
         match state.fails {
             true => Fate::Fails(ErrorKind::Other),
