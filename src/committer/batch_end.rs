@@ -1,8 +1,13 @@
 //! What the callers of one batch wait for together: the end of its commit.
 
+use std::thread::yield_now;
+
 use crate::bugs::{self, Bug};
 use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
 use crate::time::Deadline;
+
+/// How often a caller gives way before it parks.
+const YIELDS: usize = if cfg!(firstclaim_shuttle) { 1 } else { 16 };
 
 /// The end of a batch's commit. It is announced once, to all who wait for it: to wake a thread costs
 /// more than all the rest, so that it is not done for each by itself.
@@ -31,6 +36,22 @@ impl BatchEnd {
     /// Whether it was announced: what was done before that is seen by who is told so.
     pub(super) fn has_come(&self) -> bool {
         self.has_come.load(Ordering::Acquire)
+    }
+
+    /// Gives way to others while it has not come, a few times. Where there are more callers than cores it
+    /// often has come by the time the others have had their turn; a thread that has parked costs a wake-up
+    /// and a switch more.
+    pub(super) fn give_way(&self) {
+        if cfg!(firstclaim_loom) {
+            // There it would only look earlier, in many more interleavings.
+            return;
+        }
+        for _ in 0..YIELDS {
+            if self.has_come() {
+                return;
+            }
+            yield_now();
+        }
     }
 
     /// Waits until it is announced, or the deadline has passed; perhaps not so long.

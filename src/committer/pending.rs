@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::thread::yield_now;
 
 use super::batch_end::BatchEnd;
 use crate::bugs::{self, Bug};
@@ -12,17 +11,6 @@ use crate::error::{Error, Result};
 use crate::sync::Mutex;
 use crate::time::Deadline;
 use crate::transition::{Command, Reply};
-
-/// Where there are more callers than cores, the answer is often there by the time the others have had
-/// their turn; a thread that has parked costs a wake-up and a switch more.
-const YIELDS_BEFORE_PARKING: usize = if cfg!(firstclaim_loom) {
-    // It would only look earlier, in many more interleavings.
-    0
-} else if cfg!(firstclaim_shuttle) {
-    1
-} else {
-    16
-};
 
 /// What a command counts against the limit on bytes, besides its own.
 const COMMAND_BYTES: usize = 256;
@@ -159,12 +147,7 @@ impl Pending {
 
     /// The answer, once the batch has been committed that the command went into.
     pub(super) fn wait(&self, end: &BatchEnd, deadline: Deadline) -> Result<Answer> {
-        for _ in 0..YIELDS_BEFORE_PARKING {
-            if end.has_come() {
-                break;
-            }
-            yield_now();
-        }
+        end.give_way();
         loop {
             if let Some(answer) = self.state.lock().leave(deadline) {
                 return answer;
