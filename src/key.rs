@@ -41,7 +41,7 @@ impl RecordKey {
     pub fn new(tenant: &[u8], key: &[u8], max_key_bytes: usize) -> Result<Self> {
         check_length("tenant", tenant, MAX_TENANT_BYTES)?;
         check_length("key", key, max_key_bytes.min(MAX_KEY_BYTES))?;
-        // Put together where nothing is allocated: that is done once, for the name as it is kept.
+        // On the stack, so that only the name that is kept is allocated.
         let mut bytes = [0; MAX_ENCODED_BYTES];
         let (head, rest) = bytes.split_at_mut(1 + tenant.len());
         head[0] = tenant.len() as u8;

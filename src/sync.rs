@@ -1,8 +1,11 @@
 //! The synchronisation types the store is built on, in one place, so that a model checker's own
 //! can stand in for them.
 
+mod at_once;
 #[cfg(any(firstclaim_shuttle, firstclaim_loom))]
 pub(crate) mod checked;
+
+pub(crate) use self::at_once::AtOnce;
 
 #[cfg(any(firstclaim_shuttle, firstclaim_loom))]
 pub(crate) use self::checked::*;

@@ -2,35 +2,25 @@
 
 use std::thread::yield_now;
 
-use crate::bugs::{self, Bug};
-use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
+use crate::sync::{AtOnce, AtomicBool, Ordering};
 use crate::time::Deadline;
 
 /// How often a caller gives way before it parks.
 const YIELDS: usize = if cfg!(firstclaim_shuttle) { 1 } else { 16 };
 
 /// The end of a batch's commit. It is announced once, to all who wait for it: to wake a thread costs
-/// more than all the rest, so that it is not done for each by itself.
+/// more than all the rest, and who has not parked yet need not be woken.
 #[derive(Debug, Default)]
 pub(super) struct BatchEnd {
     has_come: AtomicBool,
-    /// Held while it comes, and from a look at whether it has come to the wait for it.
-    coming: Mutex<()>,
-    came: Condvar,
+    parked: AtOnce,
 }
 
 impl BatchEnd {
     /// Wakes all who wait for it. Every command of the batch has its answer by now.
     pub(super) fn announce(&self) {
-        {
-            let _coming = self.coming.lock();
-            self.has_come.store(true, Ordering::Release);
-        }
-        if bugs::is(Bug::OthersNotWoken) {
-            self.came.notify_one();
-            return;
-        }
-        self.came.notify_all();
+        self.parked
+            .wake_all_after(|| self.has_come.store(true, Ordering::Release));
     }
 
     /// Whether it was announced: what was done before that is seen by who is told so.
@@ -43,7 +33,7 @@ impl BatchEnd {
     /// and a switch more.
     pub(super) fn give_way(&self) {
         if cfg!(firstclaim_loom) {
-            // There it would only look earlier, in many more interleavings.
+            // To give way would only mean to look earlier, in many more interleavings.
             return;
         }
         for _ in 0..YIELDS {
@@ -56,10 +46,7 @@ impl BatchEnd {
 
     /// Waits until it is announced, or the deadline has passed; perhaps not so long.
     pub(super) fn wait(&self, deadline: Deadline) {
-        let mut coming = self.coming.lock();
-        if !self.has_come() {
-            self.came.wait_for(&mut coming, deadline.left());
-        }
+        self.parked.wait_unless(|| self.has_come(), deadline.left());
     }
 }
 

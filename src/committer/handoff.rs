@@ -32,7 +32,7 @@ pub struct Program {
     pub preemptions: Option<usize>,
 }
 
-pub const PROGRAMS: [Program; 11] = [
+pub const PROGRAMS: [Program; 12] = [
     Program {
         name: "leads",
         run: a_caller_leads,
@@ -77,6 +77,11 @@ pub const PROGRAMS: [Program; 11] = [
         name: "two-callers",
         run: two_callers,
         preemptions: None,
+    },
+    Program {
+        name: "two-who-wait",
+        run: two_who_wait,
+        preemptions: Some(4),
     },
     Program {
         name: "room-for-one",
@@ -299,6 +304,11 @@ fn sent_and_closed() {
 /// Two callers, who lead or not, and the committer.
 fn two_callers() {
     two_claims(World::new(true, 1024));
+}
+
+/// Two callers who leave it to the committer, in one batch or in two.
+fn two_who_wait() {
+    two_claims(World::new(false, 1024));
 }
 
 /// Two callers, and room for one command.

@@ -232,8 +232,8 @@ impl Engine {
         self.find(key, now, None).map(Looked::from)
     }
 
-    /// Looks a key up under the commit right. The base is not asked again if the caller found nothing
-    /// there, nothing was frozen since, so that what was written to the key since then would be active,
+    /// Looks a key up under the commit right. Only what is active is looked at if the caller found nothing
+    /// anywhere, nothing was frozen since, so that what was written to the key since then would be active,
     /// and no damage is known, which a verification may have found since.
     pub(super) fn find(
         &self,

@@ -115,8 +115,8 @@ impl Overlay {
         }
     }
 
-    /// What is known of a key that nothing was known of, here or in the base, when there had been so
-    /// many freezes: if there were none since, what was committed to it since then is active.
+    /// What is known of a key that nothing was known of, here or in the base, as of `freezes` freezes: if
+    /// there were none since, what was committed to it since then is active, and nothing else can be known.
     pub(crate) fn find_since(&self, key: &RecordKey, freezes: u64) -> Since {
         let layers = self.0.read();
         match layers.active.get(key) {
@@ -140,7 +140,8 @@ impl Overlay {
         }
     }
 
-    /// Notes changes that are in the base already.
+    /// Notes changes that are in the base already. Only at an opening, before anything is looked for: see
+    /// [`find_since`](Self::find_since).
     pub(crate) fn note_in_base(&self, changes: impl IntoIterator<Item = (RecordKey, Entry)>) {
         let mut layers = self.0.write();
         for (key, entry) in changes {
@@ -270,5 +271,19 @@ mod tests {
         assert!(matches!(found, Found::AskBase { freezes: 1 }));
         overlay.freeze(4, 3, None);
         assert_eq!(overlay.freezes(), 2);
+    }
+
+    #[test]
+    fn what_is_known_since_a_look_is_what_was_committed_if_nothing_was_frozen() {
+        let overlay = Overlay::over([]);
+        let since = |freezes| overlay.find_since(&key("a"), freezes);
+        assert!(matches!(since(0), Since::Nothing));
+        overlay.publish([(key("a"), None)]);
+        assert!(matches!(since(0), Since::Entry(None)));
+        overlay.freeze(1, 2, None);
+        assert!(matches!(since(0), Since::AskAgain));
+        overlay.drop_frozen();
+        assert!(matches!(since(0), Since::AskAgain));
+        assert!(matches!(since(1), Since::Nothing));
     }
 }

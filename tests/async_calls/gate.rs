@@ -59,7 +59,7 @@ impl Gate {
         let mut state = self.state();
         state.waiting += 1;
         self.0.1.notify_all();
-        // A test that has failed opens it no more.
+        // A test that has failed opens it no more, and would wait for the store to close.
         let opened = self
             .0
             .1

@@ -127,12 +127,12 @@ impl Limit {
     /// Waits until the batch is durable, or nobody commits.
     fn wait<'l>(&'l self, mut state: MutexGuard<'l, State>, batch: u64) -> MutexGuard<'l, State> {
         let must_wait = || !self.is_durable(batch) && self.leading.load(Ordering::Acquire);
-        for _ in 0..YIELDS_BEFORE_PARKING {
-            if !must_wait() {
-                return state;
-            }
+        if must_wait() {
             MutexGuard::unlocked(&mut state, || {
-                yield_now();
+                let mut yields = 0..YIELDS_BEFORE_PARKING;
+                while must_wait() && yields.next().is_some() {
+                    yield_now();
+                }
             });
         }
         while must_wait() {
