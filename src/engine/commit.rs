@@ -56,13 +56,15 @@ pub struct Answer {
 }
 
 /// Commands that go into one frame, and the answers that wait for it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Batch {
-    answers: Vec<Option<Result<Answer>>>,
+    /// The time at which its commands are decided.
+    now: Timestamp,
+    answers: Vec<Result<Answer>>,
     /// The changes of the frame, newest per key: a later command sees an earlier one's write.
     changes: KeyMap<Entry>,
-    /// Answers that hold only once the frame is durable.
-    waiting: Vec<(usize, Result<Answer>)>,
+    /// Which answers hold only once the frame is durable.
+    waiting: Vec<usize>,
     /// Attempts for which somebody may wait.
     ended: Vec<Ended>,
     /// What the frame adds to the unfinished records; what it takes away is not counted before it
@@ -93,33 +95,25 @@ impl Engine {
         // Dropped before the commit right is given back.
         let guard = PoisonOnPanic::over(self);
         writer.frame.clear();
-        let mut batch = Batch::of(requests.len());
-        for (index, request) in requests.iter().enumerate() {
-            if !self.stage(&mut writer, &mut batch, index, request) {
+        let mut batch = Batch::of(requests.len(), self.time.now());
+        for request in requests {
+            if !self.stage(&mut writer, &mut batch, request) {
                 self.flush(&mut writer, &mut batch);
+                batch.now = self.time.now();
                 // The frame is empty now, so there is room.
-                self.stage(&mut writer, &mut batch, index, request);
+                self.stage(&mut writer, &mut batch, request);
             }
         }
         self.flush(&mut writer, &mut batch);
         guard.disarm();
-        let answers = batch.answers.into_iter();
-        answers
-            .map(|answer| answer.unwrap_or(Err(Error::Indeterminate)))
-            .collect()
+        batch.answers
     }
 
     /// Decides one request and adds what it changes to the frame. False if the frame is too full
     /// for it; then nothing happened.
-    fn stage(
-        &self,
-        writer: &mut Writer,
-        batch: &mut Batch,
-        index: usize,
-        request: &Request,
-    ) -> bool {
+    fn stage(&self, writer: &mut Writer, batch: &mut Batch, request: &Request) -> bool {
         let depends_on_frame = batch.changes.contains_key(&request.key);
-        let decided = self.decide(batch, request, self.time.now());
+        let decided = self.decide(batch, request);
         let decided = decided.and_then(|decided| {
             let growth = decided.growth(&request.key);
             self.admit(batch, &decided, growth)?;
@@ -128,7 +122,7 @@ impl Engine {
         let (decided, growth) = match decided {
             Ok(decided) => decided,
             Err(error) => {
-                batch.answer(index, depends_on_frame, Err(error));
+                batch.answer(depends_on_frame, Err(error));
                 return true;
             }
         };
@@ -139,7 +133,7 @@ impl Engine {
                 record: decided.before,
                 holding: None,
             };
-            batch.answer(index, depends_on_frame, Ok(answer));
+            batch.answer(depends_on_frame, Ok(answer));
             return true;
         };
         let mark = writer.frame.mark();
@@ -161,13 +155,14 @@ impl Engine {
         batch.growth.records += growth.records;
         batch.growth.bytes += growth.bytes;
         let answer = self.granted(decided.reply, &changed);
-        batch.waiting.push((index, Ok(answer)));
+        batch.answer(true, Ok(answer));
         batch.changes.insert(request.key.clone(), changed);
         true
     }
 
     /// Looks the key up, in the frame first, and decides.
-    fn decide(&self, batch: &Batch, request: &Request, now: Timestamp) -> Result<Decided> {
+    fn decide(&self, batch: &Batch, request: &Request) -> Result<Decided> {
+        let now = batch.now;
         let found = match batch.changes.get(&request.key) {
             Some(entry) if !bugs::is(Bug::BatchIgnoresEarlierCommands) => Ok(entry.clone()),
             _ => self.find(&request.key, now, request.vacancy),
@@ -278,9 +273,10 @@ impl Engine {
             // Nothing was written.
             Err(_) => drop(changes.settled()),
         }
-        for (index, answer) in batch.waiting.drain(..) {
-            let settled = written.clone().and(answer);
-            batch.answers[index] = Some(settled);
+        for index in batch.waiting.drain(..) {
+            if let Err(error) = &written {
+                batch.answers[index] = Err(error.clone());
+            }
         }
         batch.growth = Growth::default();
         writer.frame.clear();
@@ -311,21 +307,23 @@ impl Drop for Unsettled<'_> {
 
 impl Batch {
     /// Of so many commands.
-    fn of(commands: usize) -> Self {
-        let mut batch = Batch::default();
-        batch.answers.resize_with(commands, || None);
-        batch.waiting.reserve(commands);
-        batch.changes.reserve(commands);
-        batch
+    fn of(commands: usize, now: Timestamp) -> Self {
+        Batch {
+            now,
+            answers: Vec::with_capacity(commands),
+            changes: KeyMap::with_capacity_and_hasher(commands, Default::default()),
+            waiting: Vec::with_capacity(commands),
+            ended: Vec::new(),
+            growth: Growth::default(),
+        }
     }
 
-    /// Notes an answer that changes nothing; it waits for the frame if it came from there.
-    fn answer(&mut self, index: usize, depends_on_frame: bool, answer: Result<Answer>) {
+    /// Notes the answer to the next command; it waits for the frame if it came from there.
+    fn answer(&mut self, depends_on_frame: bool, answer: Result<Answer>) {
         if depends_on_frame {
-            self.waiting.push((index, answer));
-        } else {
-            self.answers[index] = Some(answer);
+            self.waiting.push(self.answers.len());
         }
+        self.answers.push(answer);
     }
 
     /// Only with a bug: what must be done before the records are published.
@@ -334,8 +332,9 @@ impl Batch {
             return;
         }
         std::thread::yield_now();
-        for (_, answer) in &mut self.waiting {
+        for answer in &mut self.answers {
             if let Ok(answer) = answer
+                && answer.holding.is_none()
                 && answer.reply == Reply::Claimed
             {
                 let fence = answer.record.as_ref().map(|record| record.fence);

@@ -7,6 +7,7 @@ mod lease_hold;
 mod waiters;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 pub(crate) use self::lease_hold::LeaseHold;
@@ -26,7 +27,7 @@ pub(crate) struct Holders {
 
 #[derive(Debug, Default)]
 struct Table {
-    holds: HashMap<Fence, Hold>,
+    holds: HashMap<Fence, Hold, BuildHasherDefault<Spread>>,
     /// How many of `holds` are guards.
     guards: usize,
 }
@@ -115,6 +116,28 @@ impl Table {
         if let Some(hold) = with {
             self.holds.insert(fence, hold);
         }
+    }
+}
+
+/// Spreads fences over a table: multiplicative hashing (Knuth, *The Art of Computer Programming*, 6.4). The
+/// store gives them, one after the other, so nobody can choose those that collide.
+#[derive(Debug, Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2^64 over the golden ratio.
+        self.0 = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }
 }
 

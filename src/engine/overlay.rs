@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::key::{KeyMap, RecordKey};
 use crate::record::Record;
-use crate::sync::RwLock;
+use crate::sync::{AtomicU64, Ordering, RwLock};
 
 /// A record, or the tombstone of one.
 pub(crate) type Entry = Option<Arc<Record>>;
@@ -61,13 +61,16 @@ pub(crate) struct Frozen {
 
 /// The overlay, and beside it every unfinished record of the store, wherever it is kept.
 #[derive(Debug)]
-pub(crate) struct Overlay(RwLock<Layers>);
+pub(crate) struct Overlay {
+    layers: RwLock<Layers>,
+    /// How many freezes there have been. Changed while `layers` are.
+    freezes: AtomicU64,
+}
 
 #[derive(Debug)]
 struct Layers {
     active: KeyMap<Entry>,
     frozen: Option<Arc<Frozen>>,
-    freezes: u64,
     /// In flight or released, by what was last published, and those found damaged at opening. In
     /// shards, so that they can be gone through a part at a time.
     unfinished: Vec<KeyMap<Slot>>,
@@ -85,7 +88,6 @@ impl Overlay {
         let mut layers = Layers {
             active: KeyMap::default(),
             frozen: None,
-            freezes: 0,
             unfinished: (0..Self::SHARDS).map(|_| KeyMap::default()).collect(),
             unfinished_count: 0,
             unfinished_bytes: 0,
@@ -93,12 +95,15 @@ impl Overlay {
         for (key, slot) in unfinished {
             layers.set_unfinished(&key, Some(slot));
         }
-        Overlay(RwLock::new(layers))
+        Overlay {
+            layers: RwLock::new(layers),
+            freezes: AtomicU64::new(0),
+        }
     }
 
     /// What is known of `key`.
     pub(crate) fn find(&self, key: &RecordKey) -> Found {
-        let layers = self.0.read();
+        let layers = self.layers.read();
         if let Some(entry) = layers.active.get(key) {
             return Found::Entry(entry.clone());
         }
@@ -110,7 +115,7 @@ impl Overlay {
             Some(Slot::Record(record)) => Found::Entry(Some(record.clone())),
             Some(Slot::Damaged) => Found::Damaged,
             None => Found::AskBase {
-                freezes: layers.freezes,
+                freezes: self.freezes(),
             },
         }
     }
@@ -118,22 +123,22 @@ impl Overlay {
     /// What is known of a key that nothing was known of, here or in the base, as of `freezes` freezes: if
     /// there were none since, what was committed to it since then is active, and nothing else can be known.
     pub(crate) fn find_since(&self, key: &RecordKey, freezes: u64) -> Since {
-        let layers = self.0.read();
+        let layers = self.layers.read();
         match layers.active.get(key) {
             Some(entry) => Since::Entry(entry.clone()),
-            None if layers.freezes == freezes => Since::Nothing,
+            None if self.freezes() == freezes => Since::Nothing,
             None => Since::AskAgain,
         }
     }
 
     /// How many freezes there have been.
     pub(crate) fn freezes(&self) -> u64 {
-        self.0.read().freezes
+        self.freezes.load(Ordering::SeqCst)
     }
 
     /// Shows a batch that is durable, all at once.
     pub(crate) fn publish(&self, batch: impl IntoIterator<Item = (RecordKey, Entry)>) {
-        let mut layers = self.0.write();
+        let mut layers = self.layers.write();
         for (key, entry) in batch {
             layers.note_unfinished(&key, &entry);
             layers.active.insert(key, entry);
@@ -143,7 +148,7 @@ impl Overlay {
     /// Notes changes that are in the base already. Only at an opening, before anything is looked for: see
     /// [`find_since`](Self::find_since).
     pub(crate) fn note_in_base(&self, changes: impl IntoIterator<Item = (RecordKey, Entry)>) {
-        let mut layers = self.0.write();
+        let mut layers = self.layers.write();
         for (key, entry) in changes {
             layers.note_unfinished(&key, &entry);
         }
@@ -151,18 +156,18 @@ impl Overlay {
 
     /// Whether nothing has been committed since the last freeze.
     pub(crate) fn active_is_empty(&self) -> bool {
-        self.0.read().active.is_empty()
+        self.layers.read().active.is_empty()
     }
 
     /// Freezes what is active; there must be nothing frozen. Only at a batch boundary.
     pub(crate) fn freeze(&self, through: u64, next_segment: u64, old_segment: Option<String>) {
         // As much will come again: a table that grows holds up everybody while it is moved.
         let mut active = KeyMap::default();
-        active.reserve(self.0.read().active.len());
-        let mut layers = self.0.write();
+        active.reserve(self.layers.read().active.len());
+        let mut layers = self.layers.write();
         debug_assert!(layers.frozen.is_none());
         let entries = std::mem::replace(&mut layers.active, active);
-        layers.freezes += 1;
+        self.freezes.fetch_add(1, Ordering::SeqCst);
         layers.frozen = Some(Arc::new(Frozen {
             entries,
             through,
@@ -173,20 +178,20 @@ impl Overlay {
 
     /// What is frozen.
     pub(crate) fn frozen(&self) -> Option<Arc<Frozen>> {
-        self.0.read().frozen.clone()
+        self.layers.read().frozen.clone()
     }
 
     /// Drops what is frozen, once the base has it and has published it.
     pub(crate) fn drop_frozen(&self) {
         // Outside the lock: freeing many records takes a while.
-        let frozen = self.0.write().frozen.take();
+        let frozen = self.layers.write().frozen.take();
         drop(frozen);
     }
 
     /// The unfinished records of one shard whose encoded names begin with `prefix`. A shard at a
     /// time, so that a long list does not hold up commits.
     pub(crate) fn unfinished_in(&self, shard: usize, prefix: &[u8]) -> Vec<(RecordKey, Slot)> {
-        let layers = self.0.read();
+        let layers = self.layers.read();
         let all = layers.unfinished[shard].iter();
         all.filter(|(key, _)| key.as_bytes().starts_with(prefix))
             .map(|(key, slot)| (key.clone(), slot.clone()))
@@ -195,13 +200,13 @@ impl Overlay {
 
     /// How many unfinished records there are, and the bytes of their keys and recovery points.
     pub(crate) fn unfinished_size(&self) -> (usize, usize) {
-        let layers = self.0.read();
+        let layers = self.layers.read();
         (layers.unfinished_count, layers.unfinished_bytes)
     }
 
     /// How many records and tombstones are in memory, active and frozen.
     pub(crate) fn entries(&self) -> usize {
-        let layers = self.0.read();
+        let layers = self.layers.read();
         layers.active.len() + layers.frozen.as_ref().map_or(0, |f| f.entries.len())
     }
 }

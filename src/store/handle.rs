@@ -128,30 +128,27 @@ impl Handle {
 
     /// Commits one command.
     pub(crate) fn call(&self, key: RecordKey, command: Command) -> Result<Answer> {
-        self.commit(Request::new(key, command))
+        let open = self.enter()?;
+        self.commit(open, Request::new(key, command))
     }
 
     /// Claims a key: without the queue if the answer needs no write.
     pub(crate) fn claim(&self, key: RecordKey, terms: Terms) -> Result<Answer> {
-        match self.try_claim(&key, &terms)? {
+        let open = self.enter()?;
+        match open.engine().try_claim(&key, &terms)? {
             Tried::Answered(answer) => Ok(answer),
             Tried::MustWrite(vacancy) => {
-                self.commit(Request::new(key, Command::Claim(terms)).seen_vacant(vacancy))
+                let request = Request::new(key, Command::Claim(terms)).seen_vacant(vacancy);
+                self.commit(open, request)
             }
         }
     }
 
-    fn try_claim(&self, key: &RecordKey, terms: &Terms) -> Result<Tried> {
-        self.enter()?.engine().try_claim(key, terms)
-    }
-
-    fn commit(&self, request: Request) -> Result<Answer> {
-        let (answer, to_wake) = {
-            let _open = self.enter()?;
-            let deadline = Deadline::after(self.options.queue_wait);
-            self.queue.call(&*self.engine, request, deadline)
-        };
+    fn commit(&self, open: Open<'_>, request: Request) -> Result<Answer> {
+        let deadline = Deadline::after(self.options.queue_wait);
+        let (answer, to_wake) = self.queue.call(open.engine(), request, deadline);
         // Not while the store is kept open: a waker may close it.
+        drop(open);
         to_wake.wake();
         self.engine.wake_waiters();
         answer

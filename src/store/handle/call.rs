@@ -36,7 +36,7 @@ impl Handle {
         key: RecordKey,
         terms: Terms,
     ) -> Result<Answer> {
-        let vacancy = match self.try_claim(&key, &terms)? {
+        let vacancy = match self.enter()?.engine().try_claim(&key, &terms)? {
             Tried::Answered(answer) => return Ok(answer),
             Tried::MustWrite(vacancy) => vacancy,
         };
