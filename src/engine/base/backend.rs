@@ -6,13 +6,20 @@ use std::sync::Arc;
 use super::StorageBackend;
 use crate::engine::disk::DiskFile;
 use crate::engine::pace::after_page;
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
+
+/// So much is written between two syncs, at most about. A checkpoint writes megabytes at once: synced all
+/// together they would have the disk to themselves for milliseconds, and the journal's frames behind them
+/// would wait.
+const SYNCED_AFTER_BYTES: u64 = 128 << 10;
 
 /// A file of the disk as redb wants it. redb does nothing more after the first error, of whatever
 /// kind, so that is noted.
 #[derive(Debug)]
 pub(super) struct FileBackend {
     file: Arc<dyn DiskFile>,
+    /// The bytes written since the last sync.
+    unsynced: AtomicU64,
     broken: Arc<AtomicBool>,
 }
 
@@ -20,6 +27,7 @@ impl FileBackend {
     pub(super) fn over(file: Arc<dyn DiskFile>, broken: &Arc<AtomicBool>) -> Self {
         FileBackend {
             file,
+            unsynced: AtomicU64::new(0),
             broken: broken.clone(),
         }
     }
@@ -45,12 +53,19 @@ impl StorageBackend for FileBackend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.unsynced.store(0, Ordering::Relaxed);
         self.noted(self.file.sync())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let written = self.noted(self.file.write_at(offset, data));
         after_page();
-        written
+        written?;
+        let len = data.len() as u64;
+        let unsynced = self.unsynced.fetch_add(len, Ordering::Relaxed) + len;
+        if unsynced >= SYNCED_AFTER_BYTES {
+            self.sync_data()?;
+        }
+        Ok(())
     }
 }
