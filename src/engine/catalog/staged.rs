@@ -22,9 +22,12 @@ use crate::error::Result;
 use crate::sync::{AtomicBool, Ordering};
 use crate::time::Timestamp;
 
-/// A generation is made for this many times what its bucket gets in the checkpoint that makes it,
+/// While there are fewer generations, one is made for what its bucket gets in the checkpoint that makes it:
+/// to write it again with the next would cost more than to ask one more filter.
+const FEW_GENERATIONS: usize = 128;
+/// After that it is made for this many times as much, so that they do not become too many.
 const CAPACITY_FACTOR: u64 = 2;
-/// within these bounds.
+/// None is made for fewer records or for more.
 const CAPACITY_ROWS: std::ops::RangeInclusive<u64> = 256..=1 << 20;
 /// What a record takes in its bucket besides what differs from record to record, about.
 const RECORD_BYTES: u64 = 64;
@@ -231,7 +234,8 @@ impl<'c> Staged<'c> {
         }
         let number = self.ledger.next_generation_number();
         let id = GenerationId { end_us, number };
-        let capacity = capacity(self.expected.get(&end).copied().unwrap_or_default());
+        let expected = self.expected.get(&end).copied().unwrap_or_default();
+        let capacity = capacity(expected, self.generations.len());
         let row = GenerationRow::new(id, width, capacity, self.now);
         let made = Arc::new(Generation::new(&row, self.banks));
         self.made.push(made.clone());
@@ -326,13 +330,36 @@ fn store_filter(
     Ok(())
 }
 
-/// What a generation is made for whose bucket gets that much in this checkpoint.
-fn capacity(expected: Capacity) -> Capacity {
-    let rows = expected.rows.saturating_mul(CAPACITY_FACTOR);
+/// What a generation is made for beside so many others, if its bucket gets that much in this checkpoint.
+fn capacity(expected: Capacity, others: usize) -> Capacity {
+    let factor = match others < FEW_GENERATIONS {
+        true => 1,
+        false => CAPACITY_FACTOR,
+    };
+    let rows = expected.rows.saturating_mul(factor);
     let rows = room_for(rows.clamp(*CAPACITY_ROWS.start(), *CAPACITY_ROWS.end()));
     let row_bytes = RECORD_BYTES + expected.bytes / expected.rows.max(1);
     Capacity {
         rows,
         bytes: rows.saturating_mul(row_bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_is_made_for_one_checkpoint_and_for_two_where_there_are_many() {
+        let expected = Capacity {
+            rows: 10_000,
+            bytes: 1_000_000,
+        };
+        let rows = |others| capacity(expected, others).rows;
+        assert!((10_000..14_000).contains(&rows(0)));
+        assert_eq!(rows(FEW_GENERATIONS - 1), rows(0));
+        assert!((20_000..28_000).contains(&rows(FEW_GENERATIONS)));
+        let of_few = capacity(Capacity::default(), 0).rows;
+        assert!(of_few >= *CAPACITY_ROWS.start());
     }
 }
