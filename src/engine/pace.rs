@@ -93,6 +93,11 @@ pub(crate) fn after_page() {
     }
 }
 
+/// Whether this thread does work that lets others run, and so is not to stand in their way.
+pub(crate) fn is_paced() -> bool {
+    PAGES.get().is_some()
+}
+
 fn is_over_after_page() -> bool {
     let Some(Pages { turn, since }) = PAGES.get() else {
         return false;
@@ -171,6 +176,8 @@ mod tests {
         assert_eq!(pages(1000), 0);
         let pace = Pace::of(100, &|| 0.0);
         assert_eq!(pace.with_pages(|| pages(80)), 10);
+        assert!(pace.with_pages(is_paced) && !is_paced());
+        assert!(!Pace::hurried().with_pages(is_paced));
         assert_eq!(pages(1000), 0);
         let panics = || pace.with_pages(|| panic!("on purpose"));
         assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::StorageBackend;
 use crate::engine::disk::DiskFile;
-use crate::engine::pace::after_page;
+use crate::engine::pace::{after_page, is_paced};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
-/// So much is written between two syncs, at most about. A checkpoint writes megabytes at once: synced all
-/// together they would have the disk to themselves for milliseconds, and the journal's frames behind them
-/// would wait.
+/// Work that lets others run writes about so much at most between two syncs. A checkpoint writes megabytes:
+/// synced all together they would have the disk to themselves for milliseconds, and the journal's frames
+/// behind them would wait.
 const SYNCED_AFTER_BYTES: u64 = 128 << 10;
 
 /// A file of the disk as redb wants it. redb does nothing more after the first error, of whatever
@@ -63,7 +63,7 @@ impl StorageBackend for FileBackend {
         written?;
         let len = data.len() as u64;
         let unsynced = self.unsynced.fetch_add(len, Ordering::Relaxed) + len;
-        if unsynced >= SYNCED_AFTER_BYTES {
+        if unsynced >= SYNCED_AFTER_BYTES && is_paced() {
             self.sync_data()?;
         }
         Ok(())
