@@ -69,3 +69,50 @@ impl StorageBackend for FileBackend {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::pace::Pace;
+
+    /// Counts its syncs.
+    #[derive(Debug, Default)]
+    struct Counting(AtomicU64);
+
+    impl DiskFile for Counting {
+        fn len(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+
+        fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    /// How often a megabyte is synced that is written at a pace.
+    fn syncs(pace: &Pace<'_>) -> u64 {
+        let file = Arc::new(Counting::default());
+        let backend = FileBackend::over(file.clone(), &Arc::default());
+        pace.with_pages(|| (0..256).for_each(|n| backend.write(n << 12, &[0; 4096]).unwrap()));
+        file.0.load(Ordering::SeqCst)
+    }
+
+    #[test]
+    fn work_that_lets_others_run_is_synced_a_little_at_a_time_and_no_other() {
+        assert_eq!(syncs(&Pace::of(1, &|| 0.0)), 8);
+        assert_eq!(syncs(&Pace::hurried()), 0);
+    }
+}
