@@ -30,6 +30,20 @@ pub(crate) fn wake(waker: std::task::Waker) {
     }
 }
 
+/// Does `here` in this thread and `beside` in one of its own, or after it, if no thread can be begun.
+pub(crate) fn both<A: Send, B>(beside: impl Fn() -> A + Sync, here: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("firstclaim-open".to_owned());
+        let begun = thread.spawn_scoped(scope, &beside);
+        let of_here = here();
+        let of_beside = match begun.map(|thread| thread.join()) {
+            Ok(joined) => joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => beside(),
+        };
+        (of_beside, of_here)
+    })
+}
+
 /// A bell that one thread waits for: ringing it while nobody waits is not lost.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
@@ -50,5 +64,34 @@ impl Bell {
             self.ringing.wait_for(&mut rung, wait);
         }
         std::mem::take(&mut *rung)
+    }
+}
+
+#[cfg(all(test, not(any(firstclaim_shuttle, firstclaim_loom))))]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Barrier;
+
+    #[test]
+    fn both_run_at_once_and_both_answers_come_back() {
+        let meet = Barrier::new(2);
+        let (beside, here) = both(
+            || {
+                meet.wait();
+                1
+            },
+            || {
+                meet.wait();
+                2
+            },
+        );
+        assert_eq!((beside, here), (1, 2));
+    }
+
+    #[test]
+    fn a_panic_beside_is_one_here() {
+        let panics = || both(|| panic!("on purpose"), || 2);
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
     }
 }

@@ -8,6 +8,7 @@ mod faults;
 #[path = "kit/steps.rs"]
 mod steps;
 
+use std::io;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -100,6 +101,36 @@ fn a_key_done_again_in_another_generation_has_one_copy() {
     engine.checkpoint().unwrap();
     assert_eq!(response(&engine, "k").unwrap(), b"second");
     assert_eq!(engine.verify().unwrap().records, 1);
+}
+
+/// A commit whose last sync fails has happened, and is made once more. Some numbers of records fill a
+/// generation, so that the second time they are put into another.
+#[test]
+fn a_checkpoint_whose_commit_failed_but_happened_leaves_one_copy() {
+    for keys in 306..=308 {
+        for failing in 1..=3 {
+            let disk = FaultDisk::new();
+            let clock = ManualClock::new();
+            let mut options = steps::options(&clock);
+            (options.transaction_records, options.journal_bytes) = (1000, 4 << 20);
+            let engine = Engine::open(Arc::new(disk.clone()), options).unwrap();
+            for n in 0..keys {
+                run(&engine, &format!("k{n}"), HOUR, b"done");
+            }
+            let syncs = Mutex::new(0);
+            disk.set(move |event, _| {
+                if event.op == Op::Sync && event.file.starts_with("base") {
+                    *syncs.lock().unwrap() += 1;
+                    if *syncs.lock().unwrap() == failing {
+                        return Fate::Fails(io::ErrorKind::Other);
+                    }
+                }
+                Fate::Happens
+            });
+            engine.checkpoint().unwrap();
+            assert_eq!(engine.verify().unwrap().records, keys, "sync {failing}");
+        }
+    }
 }
 
 #[test]

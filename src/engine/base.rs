@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use redb::{
     Database, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
-    StorageBackend, Table, TableDefinition, TableError, TableHandle, WriteTransaction,
+    StorageBackend, Table, TableDefinition, TableError, WriteTransaction,
 };
 
 use self::backend::FileBackend;
@@ -153,7 +153,7 @@ impl Base {
                 self.lacks_space.store(false, Ordering::SeqCst);
             }
             let inner = begin_write(&opened.database)?;
-            let mut transaction = Transaction::of(&inner);
+            let mut transaction = Transaction::over(opened.latest()?, &inner);
             let result = write(&mut transaction)?;
             drop(transaction);
             // The new snapshot is there before the caller publishes what it wrote.

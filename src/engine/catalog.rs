@@ -6,22 +6,24 @@
 
 mod change;
 mod checkpoint;
+mod copies;
 mod ledger;
 mod list;
+mod load;
 mod rebuild;
 mod staged;
 mod sweep;
 mod unfinished;
 mod verify;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::checkpoint::Applied;
+use self::ledger::Ledger;
 pub(crate) use self::ledger::StoreRow;
-use self::ledger::{FILTERS, Ledger};
 use self::list::List;
+use self::load::load_generations;
 pub(crate) use self::rebuild::rebuild;
 use self::unfinished::{UNFINISHED, belongs, for_each_row};
 pub(crate) use self::verify::Verification;
@@ -30,18 +32,21 @@ use super::base::{BASE_FILE, Base, Snapshot, SnapshotTable, Transaction};
 use super::bucket;
 use super::disk::Disk;
 use super::filter::{Banks, Probe};
-use super::generation::{Generation, GenerationRow, Tally};
+use super::generation::{Generation, Tally};
 use super::overlay::Slot;
 use crate::bugs::{self, Bug};
-use crate::codec::{checksum, decode_record, open_bytes};
+use crate::codec::{checksum, decode_record};
 use crate::error::{Error, Result};
 use crate::key::{KeyMap, RecordKey};
 use crate::record::Record;
-use crate::sync::{AtomicBool, AtomicU64, Bell, Mutex, Ordering, RwLock};
+use crate::sync::{AtomicBool, AtomicU64, Bell, Mutex, Ordering, RwLock, both};
 use crate::time::{Deadline, Timestamp};
 
 /// A reader reopens a base that failed no more often than this.
 const PAUSE_BETWEEN_HEALINGS: Duration = Duration::from_millis(50);
+
+/// Reading fewer is over before a thread for it has begun.
+const MANY_FILTER_BYTES: u64 = 1 << 20;
 
 /// The base, and in memory what readers need to ask it.
 #[derive(Debug)]
@@ -78,20 +83,32 @@ impl Catalog {
         })
     }
 
-    /// Opens the base that is there.
-    pub(crate) fn open(disk: &Arc<dyn Disk>, options: &EngineOptions) -> Result<Self> {
+    /// Opens the base that is there. What it says of the store `meanwhile` is given, and what that gives comes
+    /// back; it runs beside the reading of filters if those are long.
+    pub(crate) fn open<T>(
+        disk: &Arc<dyn Disk>,
+        options: &EngineOptions,
+        meanwhile: impl FnOnce(&StoreRow) -> T,
+    ) -> Result<(Self, T)> {
         let banks = Banks::default();
         // The filters are read once, and their pages are large: a cache would be left full of holes.
         let uncached = Base::open(disk.clone(), 0)?;
-        let (ledger, list) = uncached.read(|snapshot| {
-            let ledger = Ledger::read(snapshot)?;
-            let list = load_generations(snapshot, &ledger, &List::default(), &banks)?;
-            Ok((ledger, list))
-        })?;
+        let ledger = uncached.read(Ledger::read)?;
+        let load = || {
+            uncached.read(|snapshot| load_generations(snapshot, &ledger, &List::default(), &banks))
+        };
+        let meanwhile = || meanwhile(&ledger.store);
+        let (list, other) = match ledger.filter_bytes() < MANY_FILTER_BYTES {
+            true => (load()?, meanwhile()),
+            false => {
+                let (list, other) = both(load, meanwhile);
+                (list?, other)
+            }
+        };
         // It has written nothing, and writes nothing now.
         drop(uncached);
         let base = Base::open(disk.clone(), options.base_cache_bytes)?;
-        Ok(Catalog {
+        let catalog = Catalog {
             base,
             transaction_records: options.transaction_records.max(1),
             hash_seed: ledger.store.hash_seed,
@@ -104,7 +121,8 @@ impl Catalog {
             unfinished_verified: AtomicBool::new(false),
             damage_found: AtomicBool::new(false),
             reads: AtomicU64::new(0),
-        })
+        };
+        Ok((catalog, other))
     }
 
     /// What the base says of the store as a whole.
@@ -345,56 +363,4 @@ fn keep_newer(best: &mut Option<Record>, other: Option<Record>) {
     {
         *best = Some(record);
     }
-}
-
-/// The generations that the ledger lists; those already known keep their filters. The others have their
-/// stored ones, if those are whole and nothing was put since; else an empty one that is not ready: then it
-/// may hold any key.
-fn load_generations(
-    snapshot: &Snapshot,
-    ledger: &Ledger,
-    known: &List,
-    banks: &Banks,
-) -> Result<List> {
-    let rows = ledger.generations.values();
-    let unknown = rows.filter(|row| known.iter().all(|g| g.id != row.id));
-    let stored = unknown.filter(|row| has_complete_filter(row));
-    let filters = snapshot.table(FILTERS)?;
-    let mut failed = Ok(());
-    let loaded = banks.load(stored.map(|row| (row, row.filter_bytes)), |row| {
-        let read = stored_filter(filters.as_ref()?, row);
-        read.unwrap_or_else(|error| {
-            failed = Err(error);
-            None
-        })
-    });
-    failed?;
-    let loaded = loaded.into_iter().map(|(row, filter)| (row.id, filter));
-    let mut loaded: BTreeMap<_, _> = loaded.collect();
-    let generation = |row: &GenerationRow| match known.iter().find(|g| g.id == row.id) {
-        Some(generation) => {
-            generation.set_rows(row.tally.rows);
-            generation.clone()
-        }
-        None => Arc::new(Generation::loaded(row, loaded.remove(&row.id), banks)),
-    };
-    Ok(List::of(
-        ledger.generations.values().map(generation).collect(),
-    ))
-}
-
-/// Whether the stored filter of a generation has all its keys.
-fn has_complete_filter(row: &GenerationRow) -> bool {
-    row.filter_at == row.put_bytes
-        || bugs::is(Bug::StaleFilterTrusted)
-        || (row.closed && bugs::is(Bug::ClosedGenerationTakesPut))
-}
-
-/// The bytes of a generation's stored filter, if there is one and it is whole.
-fn stored_filter(filters: &SnapshotTable, row: &GenerationRow) -> Result<Option<Vec<u8>>> {
-    let found = filters.find(&row.id.key(), |bytes| {
-        let whole = open_bytes(&row.filter_seal_key(), bytes);
-        whole.ok().map(<[u8]>::to_vec)
-    })?;
-    Ok(found.flatten())
 }

@@ -103,8 +103,8 @@ impl Probe {
     }
 
     /// Grows with the place in any filter.
-    pub(crate) fn place(&self) -> u64 {
-        self.upper
+    pub(crate) fn place(&self) -> u32 {
+        self.upper as u32
     }
 }
 
@@ -238,10 +238,17 @@ impl Filter {
 
     /// Its bits by their rows, the lowest of a byte first.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let rows = 0..self.bank.blocks * BLOCK_BITS;
-        let bytes = rows.step_by(8);
-        let byte = |row| (0..8).fold(0, |byte, n| byte | u8::from(self.has(row + n)) << n);
-        bytes.map(byte).collect()
+        let bank = &*self.bank;
+        let in_every_row = bank.in_every_row(1);
+        let rows = |begin: usize| {
+            (0..bank.lanes()).fold(0, |rows, n| {
+                let word = bank.word(begin + n).load(Ordering::Relaxed);
+                rows | ((word >> self.lane) & in_every_row) << n
+            })
+        };
+        let words = 0..bank.blocks * BLOCK_BITS / 64;
+        let rows = words.map(|word| rows(word << bank.lanes_log2));
+        rows.flat_map(u64::to_le_bytes).collect()
     }
 
     fn has(&self, row: usize) -> bool {

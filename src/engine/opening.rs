@@ -67,9 +67,9 @@ impl Engine {
         if seal != Seal::Broken {
             seal::remove(&*disk)?;
         }
-        let catalog = Catalog::open(&disk, &options)?;
-        let before = catalog.store();
-        let mut recovered = read_journal(&*disk, &before)?;
+        let read_journal = |before: &StoreRow| read_journal(&*disk, before);
+        let (catalog, recovered) = Catalog::open(&disk, &options, read_journal)?;
+        let (before, mut recovered) = (catalog.store(), recovered?);
         let unfinished = catalog.load_unfinished()?;
         let longest_body = longest_body(&options, &unfinished, &recovered);
         options.journal_bytes = options.journal_bytes.max(shortest_segment(longest_body));

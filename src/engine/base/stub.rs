@@ -180,7 +180,7 @@ impl Transaction<'_> {
         Ok(self.rows(table).remove(key).is_some())
     }
 
-    pub(crate) fn get(&mut self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn get(&self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
         Ok(self
             .tables
             .get(table)
@@ -201,11 +201,7 @@ impl Transaction<'_> {
         })
     }
 
-    pub(crate) fn for_each(
-        &mut self,
-        table: &str,
-        mut with: impl FnMut(&[u8], &[u8]),
-    ) -> Result<()> {
+    pub(crate) fn for_each(&self, table: &str, mut with: impl FnMut(&[u8], &[u8])) -> Result<()> {
         if let Some(rows) = self.tables.get(table) {
             rows.iter().for_each(|(key, value)| with(key, value));
         }

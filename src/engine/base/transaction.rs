@@ -3,8 +3,11 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ops::Bound;
+use std::sync::Arc;
 
-use super::{Bytes, ReadableTable, Table, TableHandle, WriteTransaction, definition, failed};
+use super::{
+    Bytes, ReadableTable, Snapshot, SnapshotTable, Table, WriteTransaction, definition, failed,
+};
 use crate::error::Result;
 
 /// What lies around a key in a table: see [`Transaction::around`].
@@ -15,19 +18,24 @@ pub(crate) struct Around {
 }
 
 /// Changes to the base that happen all or not at all.
+///
+/// A table is opened when it is to be changed, not to be read: until then it is as the last commit left it,
+/// and of each table that is open, changed or not, the commit writes the root.
 pub(crate) struct Transaction<'t> {
     inner: &'t WriteTransaction,
+    /// The last commit.
+    before: Arc<Snapshot>,
     tables: HashMap<String, Table<'t, Bytes, Bytes>>,
-    /// The tables there were, once that was asked.
-    known: Option<HashSet<String>>,
+    dropped: HashSet<String>,
 }
 
 impl<'t> Transaction<'t> {
-    pub(super) fn of(inner: &'t WriteTransaction) -> Self {
+    pub(super) fn over(before: Arc<Snapshot>, inner: &'t WriteTransaction) -> Self {
         Transaction {
             inner,
+            before,
             tables: HashMap::new(),
-            known: None,
+            dropped: HashSet::new(),
         }
     }
 
@@ -53,13 +61,15 @@ impl<'t> Transaction<'t> {
     }
 
     /// The value under `key`, if there is one. Makes no table either.
-    pub(crate) fn get(&mut self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        if !self.has_table(table)? {
-            return Ok(None);
+    pub(crate) fn get(&self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some(table) = self.tables.get(table) {
+            let value = table.get(key).map_err(|e| failed(e.into()))?;
+            return Ok(value.map(|value| value.value().to_vec()));
         }
-        let value = self.table(table)?.get(key);
-        let value = value.map_err(|e| failed(e.into()))?;
-        Ok(value.map(|value| value.value().to_vec()))
+        let Some(table) = self.table_before(table)? else {
+            return Ok(None);
+        };
+        table.find(key, <[u8]>::to_vec)
     }
 
     /// The row under `key`, or else the last before it, and the key of the one after that; none if there
@@ -84,16 +94,17 @@ impl<'t> Transaction<'t> {
     }
 
     /// Calls `with` for every row.
-    pub(crate) fn for_each(
-        &mut self,
-        table: &str,
-        mut with: impl FnMut(&[u8], &[u8]),
-    ) -> Result<()> {
-        if !self.has_table(table)? {
-            return Ok(());
-        }
-        let rows = self.table(table)?.iter();
-        for row in rows.map_err(|e| failed(e.into()))? {
+    pub(crate) fn for_each(&self, table: &str, mut with: impl FnMut(&[u8], &[u8])) -> Result<()> {
+        let Some(table) = self.tables.get(table) else {
+            let Some(table) = self.table_before(table)? else {
+                return Ok(());
+            };
+            return table.for_each(|key, value| {
+                with(key, value);
+                Ok(())
+            });
+        };
+        for row in table.iter().map_err(|e| failed(e.into()))? {
             let (key, value) = row.map_err(|e| failed(e.into()))?;
             with(key.value(), value.value());
         }
@@ -103,23 +114,21 @@ impl<'t> Transaction<'t> {
     /// Removes a whole table.
     pub(crate) fn drop_table(&mut self, table: &str) -> Result<()> {
         self.tables.remove(table);
+        self.dropped.insert(table.to_owned());
         let dropped = self.inner.delete_table(definition(table));
         dropped.map_err(|e| failed(e.into())).map(drop)
     }
 
-    fn has_table(&mut self, name: &str) -> Result<bool> {
-        if self.tables.contains_key(name) {
-            return Ok(true);
+    fn has_table(&self, name: &str) -> Result<bool> {
+        Ok(self.tables.contains_key(name) || self.table_before(name)?.is_some())
+    }
+
+    /// The table as the last commit left it, unless this transaction has dropped it.
+    fn table_before(&self, name: &str) -> Result<Option<SnapshotTable>> {
+        match self.dropped.contains(name) {
+            true => Ok(None),
+            false => self.before.table(name),
         }
-        let known = match &self.known {
-            Some(known) => known,
-            None => {
-                let tables = self.inner.list_tables().map_err(|e| failed(e.into()))?;
-                let names = tables.map(|table| table.name().to_owned());
-                self.known.insert(names.collect())
-            }
-        };
-        Ok(known.contains(name))
     }
 
     fn table(&mut self, name: &str) -> Result<&mut Table<'t, Bytes, Bytes>> {

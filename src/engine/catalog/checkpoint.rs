@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Catalog;
 use super::change::fetch;
+use super::copies::Copies;
 use super::ledger::Ledger;
 use super::staged::Staged;
 use crate::engine::base::Transaction;
@@ -69,29 +70,34 @@ impl Catalog {
         sorted.sort_unstable_by(|one, other| (one.hash, one.key).cmp(&(other.hash, other.key)));
         let expected = expected(&sorted, now);
         let pace = Pace::of(sorted.len() * STEPS_PER_RECORD, due);
+        // A commit that failed may have happened, then the list does not show what it put.
+        self.heal()?;
+        let copies_of = |writes: &[Write<'_>]| Copies::of(self.list.read().clone(), writes, &pace);
+        let copies = copies_of(&sorted);
         let mut rest = sorted.as_slice();
         loop {
             let (chunk, after) = rest.split_at(chunk_len(rest, self.transaction_records));
             rest = after;
             let mut ledger = self.ledger.lock();
             self.heal_with(&mut ledger)?;
-            let write_chunk = |ledger: &mut Ledger| {
+            let write_chunk = |ledger: &mut Ledger, copies: &Copies| {
                 let mut staged = Staged::over(self, ledger, &expected, &pace, now);
                 staged.ledger.store.fence = ledger.store.fence.max(fence);
                 staged.ledger.store.time_us = ledger.store.time_us.max(now.as_micros());
                 if rest.is_empty() {
                     staged.note_applied(applied);
                 }
-                let write = |transaction: &mut Transaction<'_>| staged.write(transaction, chunk);
+                let write =
+                    |transaction: &mut Transaction<'_>| staged.write(transaction, chunk, copies);
                 pace.with_pages(|| self.write_base(ledger, write))?;
                 let list = staged.publishable();
                 *ledger = staged.ledger;
                 *self.list.write() = list;
                 Ok(())
             };
-            match write_chunk(&mut ledger) {
+            match write_chunk(&mut ledger, &copies) {
                 Err(error) if self.is_worth_another_try(&ledger, &error) => {
-                    write_chunk(&mut ledger)?
+                    write_chunk(&mut ledger, &copies_of(chunk))?
                 }
                 written => written?,
             }

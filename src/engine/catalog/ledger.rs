@@ -102,6 +102,12 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// The length of all stored filters, as their rows say.
+    pub(super) fn filter_bytes(&self) -> u64 {
+        let lengths = self.generations.values().map(|row| row.filter_bytes);
+        lengths.fold(0, u64::saturating_add)
+    }
+
     /// Whether the base of this snapshot has that generation.
     pub(super) fn lists(snapshot: &Snapshot, id: GenerationId) -> Result<bool> {
         match snapshot.table(GENERATIONS)? {

@@ -9,9 +9,10 @@ use crate::engine::generation::Generation;
 #[derive(Debug, Default)]
 pub(crate) struct List {
     generations: Vec<Arc<Generation>>,
-    /// The same by their filters, of which those in a bank are asked together.
+    /// Those whose filters were ready when the list was made, by the filters, of which those in a bank are
+    /// asked together.
     shelves: Vec<Shelf>,
-    /// Those whose filters were not ready when the list was made: they may hold any key.
+    /// The others: until their filters are ready they may hold any key.
     unready: Vec<Arc<Generation>>,
 }
 
@@ -34,9 +35,9 @@ impl List {
                 });
                 list.shelves.len() - 1
             });
-            list.shelves[at].generations[lane] = Some(generation.clone());
-            if !generation.filter_is_ready() {
-                list.unready.push(generation.clone());
+            match generation.filter_is_ready() {
+                true => list.shelves[at].generations[lane] = Some(generation.clone()),
+                false => list.unready.push(generation.clone()),
             }
         }
         list.generations = generations;
@@ -49,19 +50,30 @@ impl List {
 
     /// Those that may hold that key, oldest first.
     pub(super) fn candidates(&self, probe: &Probe) -> Vec<&Arc<Generation>> {
-        let mut found: Vec<_> = self.unready.iter().collect();
-        found.retain(|generation| !generation.filter_is_ready());
+        let unready = self.unready.iter();
+        let mut found: Vec<_> = unready.filter(|g| g.may_contain(probe)).collect();
+        found.extend(self.passing(probe));
+        found.sort_unstable_by_key(|generation| generation.id);
+        found
+    }
+
+    /// Those of them whose filters were ready when the list was made.
+    pub(super) fn passing(&self, probe: &Probe) -> Vec<&Arc<Generation>> {
+        let mut found = Vec::new();
         for shelf in &self.shelves {
             let mut passing = shelf.bank.passing(probe);
             while passing != 0 {
                 let lane = passing.trailing_zeros() as usize;
-                let generation = shelf.generations[lane].as_ref();
-                found.extend(generation.filter(|g| g.filter_is_ready()));
+                found.extend(&shelf.generations[lane]);
                 passing &= passing - 1;
             }
         }
-        found.sort_unstable_by_key(|generation| generation.id);
         found
+    }
+
+    /// The others.
+    pub(super) fn unready(&self) -> &[Arc<Generation>] {
+        &self.unready
     }
 
     /// The bytes that all filters take.
@@ -78,7 +90,7 @@ mod tests {
     use super::*;
     use crate::codec::seal_bytes;
     use crate::engine::catalog::ledger::{FILTERS, Ledger};
-    use crate::engine::catalog::load_generations;
+    use crate::engine::catalog::load::load_generations;
     use crate::engine::filter::Banks;
     use crate::engine::testing::{engine, run};
     use crate::time::ManualClock;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Catalog;
 use super::change::{Change, encode_all, make};
 use super::checkpoint::{Applied, Place, Write};
+use super::copies::Copies;
 use super::ledger::{FILTERS, Ledger, StoreRow};
 use super::list::List;
 use super::unfinished;
@@ -42,11 +43,7 @@ struct Changes<'e> {
 /// The ledger and the list as they will be if the transaction commits.
 pub(super) struct Staged<'c> {
     pub(super) ledger: Ledger,
-    /// The list before.
-    before: Arc<List>,
     generations: BTreeMap<GenerationId, Arc<Generation>>,
-    /// Those of them that this transaction makes.
-    made: Vec<Arc<Generation>>,
     banks: &'c Banks,
     touched: BTreeSet<GenerationId>,
     /// This is the last transaction of its checkpoint.
@@ -69,8 +66,6 @@ impl<'c> Staged<'c> {
         let before = catalog.list.read().clone();
         Staged {
             generations: before.iter().map(|g| (g.id, g.clone())).collect(),
-            before,
-            made: Vec::new(),
             banks: &catalog.banks,
             ledger: Ledger {
                 is_stale: false,
@@ -103,15 +98,16 @@ impl<'c> Staged<'c> {
         &mut self,
         transaction: &mut Transaction<'_>,
         chunk: &[Write<'_>],
+        copies: &Copies,
     ) -> Result<()> {
         self.close_due(transaction)?;
         let mut changes = Changes::default();
-        for (write, copies) in chunk.iter().zip(self.possible_copies(chunk)) {
+        for write in chunk {
             self.pace.step(1);
             if write.entry.is_none() && bugs::is(Bug::TombstoneLost) {
                 continue;
             }
-            self.stage(write, &copies, &mut changes);
+            self.stage(write, copies, &mut changes);
         }
         let hash_of = |name: &[u8]| checksum(self.hash_seed, name);
         let tally = &mut self.ledger.unfinished;
@@ -128,23 +124,8 @@ impl<'c> Staged<'c> {
         self.ledger.write_store(transaction)
     }
 
-    /// For each key, the generations that may have a copy of its record, but for those that this
-    /// transaction makes. The filters are asked in the order in which they lie in memory.
-    fn possible_copies(&self, chunk: &[Write<'_>]) -> Vec<Vec<GenerationId>> {
-        let probes = chunk.iter().map(|write| Probe::of(write.hash)).enumerate();
-        let mut probes: Vec<(usize, Probe)> = probes.collect();
-        probes.sort_unstable_by_key(|(_, probe)| probe.place());
-        let mut all = vec![Vec::new(); chunk.len()];
-        for (n, probe) in probes {
-            self.pace.step(1);
-            let candidates = self.before.candidates(&probe).into_iter();
-            all[n] = candidates.map(|generation| generation.id).collect();
-        }
-        all
-    }
-
     /// Notes what a record changes in the tables.
-    fn stage<'e>(&mut self, write: &Write<'e>, copies: &[GenerationId], changes: &mut Changes<'e>) {
+    fn stage<'e>(&mut self, write: &Write<'e>, copies: &Copies, changes: &mut Changes<'e>) {
         let (name, hash) = (write.key.as_bytes(), write.hash);
         let with = |record| Change { hash, name, record };
         let record = write.entry.as_deref();
@@ -165,8 +146,7 @@ impl<'c> Staged<'c> {
         };
         let mut add = |id, record| changes.entry(id).or_default().push(with(record));
         let probe = Probe::of(hash);
-        let made = self.made.iter().filter(|g| g.may_contain(&probe));
-        for id in copies.iter().copied().chain(made.map(|g| g.id)) {
+        for id in copies.of_key(hash, &probe) {
             if target != Some(id) {
                 add(id, None);
             }
@@ -237,9 +217,8 @@ impl<'c> Staged<'c> {
         let expected = self.expected.get(&end).copied().unwrap_or_default();
         let capacity = capacity(expected, self.generations.len());
         let row = GenerationRow::new(id, width, capacity, self.now);
-        let made = Arc::new(Generation::new(&row, self.banks));
-        self.made.push(made.clone());
-        self.generations.insert(id, made);
+        let made = Generation::new(&row, self.banks);
+        self.generations.insert(id, Arc::new(made));
         self.ledger.generations.insert(id, row);
         self.touched.insert(id);
         id
