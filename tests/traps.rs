@@ -9,6 +9,7 @@ mod faults;
 mod steps;
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -103,32 +104,63 @@ fn a_key_done_again_in_another_generation_has_one_copy() {
     assert_eq!(engine.verify().unwrap().records, 1);
 }
 
+/// Has the `n`th sync of the base fail from now on, and counts them.
+fn fail_base_sync(disk: &FaultDisk, n: u64) -> Arc<AtomicU64> {
+    let syncs = Arc::new(AtomicU64::new(0));
+    let counted = syncs.clone();
+    disk.set(move |event, _| {
+        let is_one = event.op == Op::Sync && event.file.starts_with("base");
+        match is_one && counted.fetch_add(1, Ordering::SeqCst) + 1 == n {
+            true => Fate::Fails(io::ErrorKind::Other),
+            false => Fate::Happens,
+        }
+    });
+    syncs
+}
+
+/// An engine whose journal has so many done records, which one transaction takes.
+fn with_journal(keys: u64, response: &[u8]) -> (FaultDisk, Engine) {
+    let (disk, clock) = (FaultDisk::new(), ManualClock::new());
+    let mut options = steps::options(&clock);
+    (options.transaction_records, options.journal_bytes) = (1000, 4 << 20);
+    let engine = Engine::open(Arc::new(disk.clone()), options).unwrap();
+    for n in 0..keys {
+        run(&engine, &format!("k{n}"), HOUR, response);
+    }
+    (disk, engine)
+}
+
 /// A commit whose last sync fails has happened, and is made once more. Some numbers of records fill a
 /// generation, so that the second time they are put into another.
 #[test]
 fn a_checkpoint_whose_commit_failed_but_happened_leaves_one_copy() {
     for keys in 306..=308 {
         for failing in 1..=3 {
-            let disk = FaultDisk::new();
-            let clock = ManualClock::new();
-            let mut options = steps::options(&clock);
-            (options.transaction_records, options.journal_bytes) = (1000, 4 << 20);
-            let engine = Engine::open(Arc::new(disk.clone()), options).unwrap();
-            for n in 0..keys {
-                run(&engine, &format!("k{n}"), HOUR, b"done");
-            }
-            let syncs = Mutex::new(0);
-            disk.set(move |event, _| {
-                if event.op == Op::Sync && event.file.starts_with("base") {
-                    *syncs.lock().unwrap() += 1;
-                    if *syncs.lock().unwrap() == failing {
-                        return Fate::Fails(io::ErrorKind::Other);
-                    }
-                }
-                Fate::Happens
-            });
+            let (disk, engine) = with_journal(keys, b"done");
+            let syncs = fail_base_sync(&disk, failing);
             engine.checkpoint().unwrap();
+            assert!(syncs.load(Ordering::SeqCst) > 3, "the commit was made again");
             assert_eq!(engine.verify().unwrap().records, keys, "sync {failing}");
+        }
+    }
+}
+
+/// A checkpoint that lets others run syncs what it writes before it commits, too.
+#[test]
+fn a_checkpoint_any_of_whose_syncs_fails_is_made_again_and_whole() {
+    let response = [7; 4096];
+    let (disk, engine) = with_journal(100, &response);
+    let syncs = fail_base_sync(&disk, u64::MAX);
+    engine.checkpoint().unwrap();
+    let syncs = syncs.load(Ordering::SeqCst);
+    assert!(syncs > 3, "{syncs}: more than a commit's own");
+    for failing in 1..=syncs {
+        let (disk, engine) = with_journal(100, &response);
+        fail_base_sync(&disk, failing);
+        engine.checkpoint().unwrap();
+        assert_eq!(engine.verify().unwrap().records, 100, "sync {failing}");
+        for n in 0..100 {
+            assert_eq!(steps::response(&engine, &format!("k{n}")).unwrap(), response, "sync {failing}");
         }
     }
 }

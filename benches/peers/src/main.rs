@@ -22,6 +22,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::cell::Row;
+
 const HELP: &str = "\
 cargo run --release -p peers -- [OPTION]…
     --quick            claim and cycle by all engines on small stores, in under a minute
@@ -33,6 +35,7 @@ cargo run --release -p peers -- [OPTION]…
     --rounds N         so many rounds
     --upkeep           sweeping, and opening after a kill, of firstclaim alone
     --json FILE        the rows, one for each round, as a JSON list
+    --from A,B         the rows that such files have, and nothing is measured
     --plots DIRECTORY  the medians as SVG
     --dir DIRECTORY    where the stores are made [target/peers]
 PostgreSQL and Redis are measured while `benches/peers/servers.sh start` has them running.";
@@ -47,6 +50,7 @@ pub struct Options {
     clients: Option<usize>,
     rounds: Option<usize>,
     json: Option<PathBuf>,
+    from: Option<Vec<PathBuf>>,
     plots: Option<PathBuf>,
     directory: Option<PathBuf>,
     /// Of a child that only fills a store of firstclaim's.
@@ -65,14 +69,12 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
             Arg::Long("quick") => options.quick = true,
             Arg::Long("upkeep") => options.upkeep = true,
             Arg::Long("group") => options.group = Some(parser.value()?.string()?),
-            Arg::Long("engines") => {
-                let names = parser.value()?.string()?;
-                options.engines = Some(names.split(',').map(str::to_owned).collect());
-            }
+            Arg::Long("engines") => options.engines = Some(list(parser.value()?.string()?)),
             Arg::Long("work") => options.work = Some(parser.value()?.string()?),
             Arg::Long("clients") => options.clients = Some(parser.value()?.parse()?),
             Arg::Long("rounds") => options.rounds = Some(parser.value()?.parse()?),
             Arg::Long("json") => options.json = Some(parser.value()?.into()),
+            Arg::Long("from") => options.from = Some(list(parser.value()?.string()?)),
             Arg::Long("plots") => options.plots = Some(parser.value()?.into()),
             Arg::Long("dir") => options.directory = Some(parser.value()?.into()),
             Arg::Long("fill") => options.fill = true,
@@ -86,6 +88,19 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
         }
     }
     Ok(Some(options))
+}
+
+/// The names between the commas.
+fn list<T: From<String>>(names: String) -> Vec<T> {
+    names.split(',').map(|name| name.to_owned().into()).collect()
+}
+
+fn read(files: &[PathBuf]) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for file in files {
+        rows.extend(serde_json::from_slice::<Vec<Row>>(&std::fs::read(file)?)?);
+    }
+    Ok(rows)
 }
 
 fn main() -> Result<()> {
@@ -109,7 +124,10 @@ fn main() -> Result<()> {
     if options.upkeep {
         return upkeep::measure(&directory.join("upkeep"), options.rounds.unwrap_or(5));
     }
-    let rows = run::run(&options, &directory)?;
+    let rows = match &options.from {
+        Some(files) => read(files)?,
+        None => run::run(&options, &directory)?,
+    };
     report::print(&rows);
     report::print_bars(&rows);
     if let Some(file) = &options.json {
