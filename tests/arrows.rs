@@ -156,7 +156,7 @@ fn clocks_are_read_in_one_file_besides_waits() {
 }
 
 #[test]
-fn threads_start_in_two_files() {
+fn threads_start_in_two_files_and_for_a_moment_in_a_third() {
     // And in a model of the first. What the HTTP layer starts are tasks.
     let model = "committer/handoff";
     let threads = ["committer", model, "maintenance"];
@@ -164,6 +164,7 @@ fn threads_start_in_two_files() {
     starting.retain(|name| !name.starts_with("http/"));
     assert_eq!(starting, threads);
     assert!(files_with("thread::spawn").is_empty());
+    assert_eq!(files_with(".spawn_scoped("), ["sync"]);
 }
 
 #[test]

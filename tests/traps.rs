@@ -104,6 +104,23 @@ fn a_key_done_again_in_another_generation_has_one_copy() {
     assert_eq!(engine.verify().unwrap().records, 1);
 }
 
+/// More of them than a checkpoint looks for at once.
+#[test]
+fn of_many_keys_done_again_in_another_generation_each_has_one_copy() {
+    let (_, disk, clock) = memory();
+    let mut options = steps::options(&clock);
+    (options.transaction_records, options.journal_bytes) = (2, 4 << 20);
+    let engine = Engine::open(disk, options).unwrap();
+    for retain_for in [MINUTE, HOUR] {
+        for n in 0..100 {
+            run(&engine, &format!("k{n}"), retain_for, b"done");
+        }
+        engine.checkpoint().unwrap();
+        clock.advance(2 * MINUTE);
+    }
+    assert_eq!(engine.verify().unwrap().records, 100);
+}
+
 /// Has the `n`th sync of the base fail from now on, and counts them.
 fn fail_base_sync(disk: &FaultDisk, n: u64) -> Arc<AtomicU64> {
     let syncs = Arc::new(AtomicU64::new(0));
@@ -139,7 +156,10 @@ fn a_checkpoint_whose_commit_failed_but_happened_leaves_one_copy() {
             let (disk, engine) = with_journal(keys, b"done");
             let syncs = fail_base_sync(&disk, failing);
             engine.checkpoint().unwrap();
-            assert!(syncs.load(Ordering::SeqCst) > 3, "the commit was made again");
+            assert!(
+                syncs.load(Ordering::SeqCst) > 3,
+                "the commit was made again"
+            );
             assert_eq!(engine.verify().unwrap().records, keys, "sync {failing}");
         }
     }
@@ -160,7 +180,11 @@ fn a_checkpoint_any_of_whose_syncs_fails_is_made_again_and_whole() {
         engine.checkpoint().unwrap();
         assert_eq!(engine.verify().unwrap().records, 100, "sync {failing}");
         for n in 0..100 {
-            assert_eq!(steps::response(&engine, &format!("k{n}")).unwrap(), response, "sync {failing}");
+            assert_eq!(
+                steps::response(&engine, &format!("k{n}")).unwrap(),
+                response,
+                "sync {failing}"
+            );
         }
     }
 }

@@ -45,7 +45,7 @@ use crate::time::{Deadline, Timestamp};
 /// A reader reopens a base that failed no more often than this.
 const PAUSE_BETWEEN_HEALINGS: Duration = Duration::from_millis(50);
 
-/// Reading fewer is over before a thread for it has begun.
+/// Fewer are not worth a thread.
 const MANY_FILTER_BYTES: u64 = 1 << 20;
 
 /// The base, and in memory what readers need to ask it.
@@ -83,8 +83,8 @@ impl Catalog {
         })
     }
 
-    /// Opens the base that is there. What it says of the store `meanwhile` is given, and what that gives comes
-    /// back; it runs beside the reading of filters if those are long.
+    /// Opens the base that is there, and runs `meanwhile` with what the base says of the store: while the filters
+    /// are read, if they are long. Gives the catalog and what `meanwhile` gave.
     pub(crate) fn open<T>(
         disk: &Arc<dyn Disk>,
         options: &EngineOptions,

@@ -92,7 +92,10 @@ fn options() -> Result<Option<Options>, lexopt::Error> {
 
 /// The names between the commas.
 fn list<T: From<String>>(names: String) -> Vec<T> {
-    names.split(',').map(|name| name.to_owned().into()).collect()
+    names
+        .split(',')
+        .map(|name| name.to_owned().into())
+        .collect()
 }
 
 fn read(files: &[PathBuf]) -> Result<Vec<Row>> {

@@ -19,8 +19,9 @@ pub(crate) struct Around {
 
 /// Changes to the base that happen all or not at all.
 ///
-/// A table is opened when it is to be changed, not to be read: until then it is as the last commit left it,
-/// and of each table that is open, changed or not, the commit writes the root.
+/// A table is opened when it is to be changed ([`Self::around`] comes before that), not for another look: until
+/// then it is as the last commit left it, and of each table that is open, changed or not, the commit writes
+/// the root.
 pub(crate) struct Transaction<'t> {
     inner: &'t WriteTransaction,
     /// The last commit.

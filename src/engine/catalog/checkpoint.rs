@@ -19,6 +19,9 @@ use crate::time::Timestamp;
 /// A transaction takes no more bytes of records, past its first.
 const TRANSACTION_BYTES: usize = 8 << 20;
 
+/// Copies of the records of so many transactions are looked for at once.
+const TRANSACTIONS_LOOKED_FOR: usize = 16;
+
 /// What is done with a record: its other copies are looked for, its place is found, it is written.
 const STEPS_PER_RECORD: usize = 3;
 
@@ -72,11 +75,21 @@ impl Catalog {
         let pace = Pace::of(sorted.len() * STEPS_PER_RECORD, due);
         // A commit that failed may have happened, then the list does not show what it put.
         self.heal()?;
-        let copies_of = |writes: &[Write<'_>]| Copies::of(self.list.read().clone(), writes, &pace);
-        let copies = copies_of(&sorted);
+        let copies_of = |writes: &[Write<'_>]| {
+            let list = self.list.read().clone();
+            Copies::of(list, writes, &pace)
+        };
         let mut rest = sorted.as_slice();
+        let (mut copies, mut looked_for) = (copies_of(&[]), 0);
         loop {
             let (chunk, after) = rest.split_at(chunk_len(rest, self.transaction_records));
+            if looked_for < chunk.len() {
+                looked_for = rest
+                    .len()
+                    .min(TRANSACTIONS_LOOKED_FOR * self.transaction_records);
+                copies = copies_of(&rest[..looked_for]);
+            }
+            looked_for -= chunk.len();
             rest = after;
             let mut ledger = self.ledger.lock();
             self.heal_with(&mut ledger)?;
@@ -180,4 +193,39 @@ fn expected(writes: &[Write<'_>], now: Timestamp) -> BTreeMap<Timestamp, Capacit
         }
     }
     all
+}
+
+#[cfg(all(test, not(any(firstclaim_shuttle, firstclaim_loom))))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::engine::testing::{engine, key};
+    use crate::time::ManualClock;
+
+    /// Whoever has the ledger changes the list, and then readers wait for both.
+    #[test]
+    fn the_list_can_be_changed_whenever_a_checkpoint_lets_others_run() {
+        let engine = engine(&ManualClock::new());
+        let catalog = engine.catalog();
+        let entries: Vec<_> = (0..1000).map(|n| (key(&format!("k{n}")), None)).collect();
+        let entries = entries.iter().map(|(key, entry)| (key, entry));
+        let turns = Cell::new(0);
+        let due = || {
+            turns.set(turns.get() + 1);
+            assert!(catalog.list.try_write().is_some());
+            0.0
+        };
+        let store = catalog.store();
+        let applied = Applied {
+            new_run: None,
+            first_segment: store.first_segment.unwrap_or(1),
+            through: store.applied,
+        };
+        let now = Timestamp::from_micros(store.time_us);
+        catalog
+            .apply(entries, applied, store.fence, now, &due)
+            .unwrap();
+        assert!(turns.get() > 1000 / 16);
+    }
 }

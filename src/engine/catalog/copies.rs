@@ -13,13 +13,13 @@ use crate::key::Hashed;
 
 /// The generations that may have a record of some key.
 ///
-/// They are found for all the keys of a checkpoint at once, in the order in which the filters lie in memory:
-/// many keys then ask each cache line. What the checkpoint itself puts need not be among them, since it has
+/// They are found for many keys of a checkpoint at once, in the order in which the filters lie in memory:
+/// several keys then ask each cache line. What the checkpoint itself puts need not be among them, since it has
 /// each key once; but a transaction that failed may have happened, so for another try they are found anew.
 pub(super) struct Copies {
-    /// By the keys' hashes.
+    /// Those whose filters say maybe, by the keys' hashes.
     passing: HashMap<u64, Vec<GenerationId>, BuildHasherDefault<Hashed>>,
-    /// Of which some generations, without a filter when the list was made, are not yet told.
+    /// It has those whose filters were not ready then.
     list: Arc<List>,
 }
 
