@@ -20,8 +20,7 @@ pub(crate) struct Around {
 /// Changes to the base that happen all or not at all.
 ///
 /// A table is opened when it is to be changed ([`Self::around`] comes before that), not for another look: until
-/// then it is as the last commit left it, and of each table that is open, changed or not, the commit writes
-/// the root.
+/// then it is as the last commit left it, and readers have it open in that snapshot already, or will.
 pub(crate) struct Transaction<'t> {
     inner: &'t WriteTransaction,
     /// The last commit.
