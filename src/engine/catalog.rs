@@ -45,8 +45,8 @@ use crate::time::{Deadline, Timestamp};
 /// A reader reopens a base that failed no more often than this.
 const PAUSE_BETWEEN_HEALINGS: Duration = Duration::from_millis(50);
 
-/// Fewer are not worth a thread.
-const MANY_FILTER_BYTES: u64 = 1 << 20;
+/// Fewer are not worth a thread. In unit tests, which have short ones, a few are.
+const MANY_FILTER_BYTES: u64 = if cfg!(test) { 1 << 10 } else { 1 << 20 };
 
 /// The base, and in memory what readers need to ask it.
 #[derive(Debug)]

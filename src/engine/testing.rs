@@ -13,7 +13,11 @@ use crate::{Durability, Limits};
 
 /// A new engine on a disk of its own.
 pub(crate) fn engine(clock: &ManualClock) -> Engine {
-    let options = EngineOptions {
+    Engine::open(Arc::new(MemoryDisk::new()), options(clock)).unwrap()
+}
+
+pub(crate) fn options(clock: &ManualClock) -> EngineOptions {
+    EngineOptions {
         durability: Durability::PowerLoss,
         limits: Limits::default(),
         journal_bytes: 4 << 20,
@@ -21,8 +25,7 @@ pub(crate) fn engine(clock: &ManualClock) -> Engine {
         transaction_records: 100,
         hash_seed: Some(1),
         clock: Arc::new(clock.clone()),
-    };
-    Engine::open(Arc::new(MemoryDisk::new()), options).unwrap()
+    }
 }
 
 pub(crate) fn key(name: &str) -> RecordKey {

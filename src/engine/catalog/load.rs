@@ -63,3 +63,42 @@ fn stored_filter(filters: &SnapshotTable, row: &GenerationRow) -> Result<Option<
     })?;
     Ok(found.flatten())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use crate::engine::catalog::MANY_FILTER_BYTES;
+    use crate::engine::disk::memory::MemoryDisk;
+    use crate::engine::testing::{key, options, run};
+    use crate::engine::{Engine, disk::Disk};
+    use crate::time::ManualClock;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    #[test]
+    fn an_opening_beside_long_filters_finds_what_they_and_the_journal_have() {
+        let clock = ManualClock::new();
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+        let engine = Engine::open(disk.clone(), options(&clock)).unwrap();
+        // A table for each day, which the checkpoint after that closes, and stores its filter.
+        for days in 10..80 {
+            run(&engine, &format!("{days}"), days * DAY);
+        }
+        engine.checkpoint().unwrap();
+        clock.advance(5 * DAY);
+        run(&engine, "later", DAY);
+        engine.checkpoint().unwrap();
+        run(&engine, "journal", DAY);
+        assert!(engine.catalog().ledger.lock().filter_bytes() > MANY_FILTER_BYTES);
+        drop(engine);
+
+        let engine = Engine::open(disk, options(&clock)).unwrap();
+        let list = engine.catalog().list.read().clone();
+        assert!(2 * list.unready().len() < list.iter().len());
+        let is_done = |name: &str| engine.peek(&key(name)).unwrap().is_some();
+        assert!((10..80).all(|days| is_done(&format!("{days}"))));
+        assert!(is_done("later") && is_done("journal") && !is_done("new"));
+    }
+}
